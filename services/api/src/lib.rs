@@ -1,0 +1,1 @@
+//! The Retrace service: HTTP, pages, workers, configuration, start-up and the command line.

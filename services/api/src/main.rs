@@ -1,0 +1,3 @@
+//! The Retrace service: HTTP, pages, workers, configuration, start-up and the command line.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Trace features, calibration, evidence and verdict.

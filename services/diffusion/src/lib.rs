@@ -1,0 +1,1 @@
+//! Noise schedules, schedulers, the denoising loop, inversion and traces.

@@ -1,0 +1,1 @@
+//! Untrusted bytes to pixels within limits, metadata of other tools, encoders.

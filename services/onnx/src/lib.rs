@@ -1,0 +1,1 @@
+//! ONNX Runtime sessions, pipelines from a model folder, detector heads, manifest check.

@@ -1,0 +1,1 @@
+//! Entries and their canonical bytes, digests, signatures, Merkle tree, checkpoints and offline bundles.

@@ -1,0 +1,3 @@
+//! Checks bundles, checkpoints and ledgers offline, without trusting the service.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Developers' commands: native parts, demonstration, tests, benchmarks, fixtures.
+
+fn main() {}

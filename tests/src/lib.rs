@@ -1,0 +1,1 @@
+//! What the journeys share: starting the service for a test.
