@@ -1,0 +1,82 @@
+//! What the crate refuses, and why.
+
+/// Every way in which a schedule, a step or a loop can be refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum DiffusionError {
+    /// The text of a scheduler configuration is not the JSON that was expected.
+    #[error("scheduler configuration cannot be read: {reason}")]
+    Config {
+        /// What the JSON reader said.
+        reason: String,
+    },
+    /// A known option has a value that this crate does not implement.
+    #[error("scheduler option {option} = {value} is not supported{hint}")]
+    Unsupported {
+        /// Key of the option in `scheduler_config.json`.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be accepted, starting with a separator; may be empty.
+        hint: &'static str,
+    },
+    /// The name of a scheduler is not known.
+    #[error("scheduler {name:?} is not known; choose ddim, euler or dpm++2m")]
+    UnknownScheduler {
+        /// The name as given.
+        name: String,
+    },
+    /// The number of inference steps is outside what the schedule can serve.
+    #[error("{steps} inference steps refused: between 1 and {steps_max} are possible")]
+    Steps {
+        /// What was asked for.
+        steps: usize,
+        /// The largest possible number.
+        steps_max: usize,
+    },
+    /// A timestep lies outside the training schedule.
+    #[error(
+        "timestep {timestep} is outside the training schedule of {num_train_timesteps} timesteps"
+    )]
+    Timestep {
+        /// The timestep on the training scale.
+        timestep: i64,
+        /// Length of the training schedule.
+        num_train_timesteps: usize,
+    },
+    /// Two arrays that must have one shape have two.
+    #[error("{what} has shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// Name of the array.
+        what: &'static str,
+        /// Shape that came.
+        found: Vec<usize>,
+        /// Shape that was needed.
+        expected: Vec<usize>,
+    },
+    /// `step` was called for a step index that does not exist, or out of order.
+    #[error("step index {step_index} refused: the scheduler has {steps} steps and expects {next}")]
+    StepIndex {
+        /// The index asked for.
+        step_index: usize,
+        /// The number of steps.
+        steps: usize,
+        /// The index that comes next.
+        next: usize,
+    },
+    /// A value in the loop is NaN or infinite.
+    #[error("{what} is not finite at step {step_index} (timestep {timestep})")]
+    NotFinite {
+        /// Name of the array.
+        what: &'static str,
+        /// Loop counter, from 0.
+        step_index: usize,
+        /// Timestep on the training scale.
+        timestep: f64,
+    },
+    /// The progress callback asked to stop.
+    #[error("cancelled at step {step_index}")]
+    Cancelled {
+        /// Loop counter, from 0, of the step after which the loop stopped.
+        step_index: usize,
+    },
+}

@@ -1,0 +1,230 @@
+//! The noise schedule of training: betas, their cumulative products, sigmas.
+//!
+//! Published weights were trained with tables held in 32-bit floats. The small noise levels depend
+//! on that rounding (one minus 0.9999 keeps four digits), so the tables are rounded where the
+//! reference rounds; everything that is derived from them is computed in f64.
+
+use crate::config::{BetaSchedule, SchedulerConfig};
+use crate::error::DiffusionError;
+
+/// Default length of the training schedule.
+pub const NUM_TRAIN_TIMESTEPS: usize = 1000;
+/// Largest accepted length: far above every published model, small enough to allocate freely.
+pub const NUM_TRAIN_TIMESTEPS_MAX: usize = 100_000;
+/// Cap of the cosine schedule's betas.
+const COSINE_BETA_MAX: f64 = 0.999;
+/// Stands for zero in the last cumulative product of a schedule that was rescaled to zero terminal
+/// signal, so that its sigma stays finite: the smallest 16-bit float, 2^-24.
+const ALPHA_CUMPROD_FLOOR: f64 = 1.0 / 16_777_216.0;
+
+/// The tables of a training schedule, one value per timestep.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NoiseSchedule {
+    betas: Vec<f32>,
+    alphas_cumprod: Vec<f64>,
+}
+
+impl NoiseSchedule {
+    /// Builds the tables.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Unsupported`] for an empty or over-long schedule or betas outside 0..=1.
+    pub fn new(config: &SchedulerConfig) -> Result<Self, DiffusionError> {
+        let betas = betas(config)?;
+        if let Some(beta) = betas.iter().find(|beta| !(0.0..=1.0).contains(*beta)) {
+            return Err(DiffusionError::Unsupported {
+                option: "betas",
+                value: beta.to_string(),
+                hint: "; every beta lies between 0 and 1",
+            });
+        }
+        let betas = if config.rescale_betas_zero_snr.unwrap_or(false) {
+            rescale_zero_terminal_snr(&betas)
+        } else {
+            betas
+        };
+        // The running product is kept in f64 and each stored value is rounded, as the reference's
+        // tensor library does.
+        let mut product = 1.0_f64;
+        let alphas_cumprod = betas
+            .iter()
+            .map(|beta| {
+                product *= f64::from(1.0 - beta);
+                f64::from(product as f32)
+            })
+            .collect();
+        Ok(Self {
+            betas,
+            alphas_cumprod,
+        })
+    }
+
+    /// Number of training timesteps.
+    pub fn num_train_timesteps(&self) -> usize {
+        self.betas.len()
+    }
+
+    /// The betas.
+    pub fn betas(&self) -> &[f32] {
+        &self.betas
+    }
+
+    /// Cumulative products of `1 - beta`: the share of signal power left at each timestep.
+    pub fn alphas_cumprod(&self) -> &[f64] {
+        &self.alphas_cumprod
+    }
+
+    /// The cumulative product at a timestep, or `beyond` for a negative one.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Timestep`] beyond the last timestep.
+    pub fn alpha_cumprod_or(&self, timestep: i64, beyond: f64) -> Result<f64, DiffusionError> {
+        let Ok(index) = usize::try_from(timestep) else {
+            return Ok(beyond);
+        };
+        self.alphas_cumprod
+            .get(index)
+            .copied()
+            .ok_or(DiffusionError::Timestep {
+                timestep,
+                num_train_timesteps: self.num_train_timesteps(),
+            })
+    }
+
+    /// `sqrt((1 - alpha_cumprod) / alpha_cumprod)` for each timestep, rounded to 32 bits, rising.
+    pub fn sigmas(&self) -> Vec<f64> {
+        self.alphas_cumprod
+            .iter()
+            .map(|&alpha| {
+                let alpha = alpha.max(ALPHA_CUMPROD_FLOOR);
+                f64::from(((1.0 - alpha) / alpha).sqrt() as f32)
+            })
+            .collect()
+    }
+}
+
+fn betas(config: &SchedulerConfig) -> Result<Vec<f32>, DiffusionError> {
+    if let Some(trained) = &config.trained_betas {
+        refuse_length(trained.len())?;
+        return Ok(trained.iter().map(|&beta| beta as f32).collect());
+    }
+    let count = config.num_train_timesteps.unwrap_or(NUM_TRAIN_TIMESTEPS);
+    refuse_length(count)?;
+    let start = config.beta_start.unwrap_or(0.0001);
+    let end = config.beta_end.unwrap_or(0.02);
+    Ok(match config.beta_schedule.unwrap_or(BetaSchedule::Linear) {
+        BetaSchedule::Linear => linspace_f32(start as f32, end as f32, count),
+        BetaSchedule::ScaledLinear => linspace_f32(start.sqrt() as f32, end.sqrt() as f32, count)
+            .into_iter()
+            .map(|root| root * root)
+            .collect(),
+        BetaSchedule::SquaredcosCapV2 => cosine_betas(count),
+    })
+}
+
+fn refuse_length(count: usize) -> Result<(), DiffusionError> {
+    if (1..=NUM_TRAIN_TIMESTEPS_MAX).contains(&count) {
+        return Ok(());
+    }
+    Err(DiffusionError::Unsupported {
+        option: "num_train_timesteps",
+        value: count.to_string(),
+        hint: "; between 1 and 100000 are possible",
+    })
+}
+
+/// Evenly spaced 32-bit values from `start` to `end`, counted from the nearer end, which keeps both
+/// ends exact.
+fn linspace_f32(start: f32, end: f32, count: usize) -> Vec<f32> {
+    if count == 1 {
+        return vec![start];
+    }
+    let step = (end - start) / (count - 1) as f32;
+    (0..count)
+        .map(|index| {
+            if index < count / 2 {
+                start + step * index as f32
+            } else {
+                end - step * (count - 1 - index) as f32
+            }
+        })
+        .collect()
+}
+
+/// Nichol and Dhariwal 2021 (arXiv 2102.09672), equation 17: betas from the ratio of two values of
+/// a squared cosine. The timesteps are divided as real numbers.
+fn cosine_betas(count: usize) -> Vec<f32> {
+    let alpha_bar = |time: f64| {
+        let cosine = libm::cos((time + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2);
+        cosine * cosine
+    };
+    (0..count)
+        .map(|index| {
+            let now = alpha_bar(index as f64 / count as f64);
+            let next = alpha_bar((index + 1) as f64 / count as f64);
+            (1.0 - next / now).min(COSINE_BETA_MAX) as f32
+        })
+        .collect()
+}
+
+/// Lin et al. 2023 (arXiv 2305.08891), algorithm 1: shifts and scales the square roots of the
+/// cumulative products so that the last one is zero and the first one is kept.
+fn rescale_zero_terminal_snr(betas: &[f32]) -> Vec<f32> {
+    let mut product = 1.0_f64;
+    let roots: Vec<f32> = betas
+        .iter()
+        .map(|beta| {
+            product *= f64::from(1.0 - beta);
+            (product as f32).sqrt()
+        })
+        .collect();
+    let (first, last) = (roots[0], roots[roots.len() - 1]);
+    let bars: Vec<f32> = roots
+        .iter()
+        .map(|root| {
+            let shifted = (root - last) * (first / (first - last));
+            shifted * shifted
+        })
+        .collect();
+    let mut previous = 1.0;
+    bars.iter()
+        .map(|&bar| {
+            let alpha = bar / previous;
+            previous = bar;
+            1.0 - alpha
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cosine_betas_rise_from_almost_nothing_to_the_cap() {
+        let betas = cosine_betas(1000);
+        assert!(betas[0] > 1e-5 && betas[0] < 1e-4, "{}", betas[0]);
+        assert!(betas.windows(2).all(|pair| pair[0] <= pair[1]));
+        assert_eq!(betas[999], 0.999);
+    }
+
+    #[test]
+    fn zero_terminal_snr_leaves_no_signal_at_the_last_timestep() {
+        let config = SchedulerConfig {
+            rescale_betas_zero_snr: Some(true),
+            ..SchedulerConfig::default()
+        };
+        let schedule = NoiseSchedule::new(&config).unwrap();
+        assert_eq!(schedule.alphas_cumprod()[999], 0.0);
+        assert!(schedule.sigmas()[999].is_finite());
+    }
+
+    #[test]
+    fn an_empty_schedule_is_refused() {
+        let config = SchedulerConfig {
+            trained_betas: Some(Vec::new()),
+            ..SchedulerConfig::default()
+        };
+        assert!(NoiseSchedule::new(&config).is_err());
+    }
+}

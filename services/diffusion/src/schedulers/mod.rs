@@ -1,0 +1,100 @@
+//! The schedulers, one per file, and the arithmetic that they share.
+
+pub mod ddim;
+pub mod ddim_inverse;
+pub mod dpm_solver_multistep;
+pub mod euler;
+
+use ndarray::{Array4, ArrayView4, Zip};
+
+use crate::config::PredictionType;
+use crate::error::DiffusionError;
+
+/// Weights that turn (sample, model output) into the noise-free sample and into the noise, for a
+/// sample `x = signal * x0 + noise * epsilon`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Conversion {
+    original_from_sample: f32,
+    original_from_output: f32,
+    epsilon_from_sample: f32,
+    epsilon_from_output: f32,
+}
+
+impl Conversion {
+    /// `signal` is the square root of the cumulative product, `noise` that of its complement.
+    pub(crate) fn new(prediction_type: PredictionType, signal: f64, noise: f64) -> Self {
+        let (original, epsilon) = match prediction_type {
+            // x0 = (x - noise * output) / signal.
+            PredictionType::Epsilon => ((1.0 / signal, -noise / signal), (0.0, 1.0)),
+            // epsilon = (x - signal * output) / noise.
+            PredictionType::Sample => ((0.0, 1.0), (1.0 / noise, -signal / noise)),
+            // Salimans and Ho 2022 (arXiv 2202.00512), appendix D: v = signal * epsilon - noise * x0.
+            PredictionType::VPrediction => ((signal, -noise), (noise, signal)),
+        };
+        Self {
+            original_from_sample: original.0 as f32,
+            original_from_output: original.1 as f32,
+            epsilon_from_sample: epsilon.0 as f32,
+            epsilon_from_output: epsilon.1 as f32,
+        }
+    }
+
+    pub(crate) fn original(self, sample: f32, output: f32) -> f32 {
+        self.original_from_sample * sample + self.original_from_output * output
+    }
+
+    pub(crate) fn epsilon(self, sample: f32, output: f32) -> f32 {
+        self.epsilon_from_sample * sample + self.epsilon_from_output * output
+    }
+}
+
+/// Counts the steps of one run and refuses calls out of order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StepCounter {
+    next: usize,
+    steps: usize,
+}
+
+impl StepCounter {
+    pub(crate) fn new(steps: usize) -> Self {
+        Self { next: 0, steps }
+    }
+
+    pub(crate) fn advance(&mut self, step_index: usize) -> Result<(), DiffusionError> {
+        if step_index != self.next || step_index >= self.steps {
+            return Err(DiffusionError::StepIndex {
+                step_index,
+                steps: self.steps,
+                next: self.next,
+            });
+        }
+        self.next += 1;
+        Ok(())
+    }
+}
+
+/// Refuses a model output whose shape is not the sample's.
+pub(crate) fn refuse_shapes(
+    model_output: &ArrayView4<'_, f32>,
+    sample: &ArrayView4<'_, f32>,
+) -> Result<(), DiffusionError> {
+    if model_output.dim() == sample.dim() {
+        return Ok(());
+    }
+    Err(DiffusionError::Shape {
+        what: "model output",
+        found: model_output.shape().to_vec(),
+        expected: sample.shape().to_vec(),
+    })
+}
+
+/// A new array with `combine(left, right)` for each pair of elements of two arrays of one shape.
+pub(crate) fn map_pair(
+    left: ArrayView4<'_, f32>,
+    right: ArrayView4<'_, f32>,
+    combine: impl Fn(f32, f32) -> f32,
+) -> Array4<f32> {
+    Zip::from(left)
+        .and(right)
+        .map_collect(|&left, &right| combine(left, right))
+}
