@@ -1,0 +1,182 @@
+//! Everything an auditor needs about one entry, besides the public keys, in one file.
+//!
+//! The file is compact JSON: `{"format":"retrace-bundle@v1","envelope":{…},"proof":"…"}`, where the
+//! envelope is the DSSE envelope that the log's leaf consists of and the proof is a C2SP
+//! `tlog-proof@v1` text.
+
+use serde::{Deserialize, Serialize};
+
+use crate::encoding::{canonical_json, check_length, parse_canonical_json};
+use crate::envelope::ENVELOPE_BYTES_MAX;
+use crate::merkle::{self, Hash};
+use crate::tlog_proof::TLOG_PROOF_BYTES_MAX;
+use crate::{
+    Checkpoint, Digest, Entry, Envelope, LeafIndex, ProvenanceError, PublicKeys, SignedCheckpoint,
+    TlogProof,
+};
+
+/// The name and version of the format.
+pub const BUNDLE_FORMAT: &str = "retrace-bundle@v1";
+/// Longest bundle.
+pub const BUNDLE_BYTES_MAX: usize = ENVELOPE_BYTES_MAX + TLOG_PROOF_BYTES_MAX;
+
+const WHAT: &str = "bundle";
+
+/// A signed entry and the proof that the log holds it. Parsing does not verify it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    envelope: Envelope,
+    proof: TlogProof,
+}
+
+/// What a bundle proves once everything in it has been verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedBundle {
+    /// The statement of the service.
+    pub entry: Entry,
+    /// Its place in the log.
+    pub leaf_index: LeafIndex,
+    /// The hash of its leaf.
+    pub leaf_hash: Hash,
+    /// The checkpoint that covers it.
+    pub checkpoint: Checkpoint,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    format: String,
+    envelope: Envelope,
+    proof: String,
+}
+
+impl Bundle {
+    /// Puts a bundle together. Nothing is verified here.
+    pub fn new(
+        envelope: Envelope,
+        leaf_index: LeafIndex,
+        inclusion_proof: Vec<Digest>,
+        checkpoint: SignedCheckpoint,
+    ) -> Self {
+        Self {
+            envelope,
+            proof: TlogProof {
+                extra: None,
+                leaf_index,
+                inclusion_proof,
+                checkpoint,
+            },
+        }
+    }
+
+    /// The canonical bytes of the file, without a final newline.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        canonical_json(&Wire {
+            format: BUNDLE_FORMAT.to_owned(),
+            envelope: self.envelope.clone(),
+            proof: self.proof.to_string(),
+        })
+    }
+
+    /// Parses a bundle without verifying it.
+    ///
+    /// # Errors
+    /// Refuses another format, data that nothing authenticates, and every spelling but the canonical
+    /// one.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ProvenanceError> {
+        check_length(WHAT, bytes.len(), BUNDLE_BYTES_MAX)?;
+        let wire: Wire = parse_canonical_json(WHAT, bytes)?;
+        if wire.format != BUNDLE_FORMAT {
+            return Err(ProvenanceError::malformed(
+                WHAT,
+                format!("unknown format {:?}", wire.format),
+            ));
+        }
+        let proof = TlogProof::parse(&wire.proof)?;
+        if proof.extra.is_some() {
+            return Err(ProvenanceError::malformed(
+                WHAT,
+                "extra data is not authenticated and not allowed",
+            ));
+        }
+        let bundle = Self {
+            envelope: wire.envelope,
+            proof,
+        };
+        if bundle.to_bytes() != bytes {
+            return Err(ProvenanceError::NotCanonical { what: WHAT });
+        }
+        Ok(bundle)
+    }
+
+    /// Verifies everything: the checkpoint's signature, the leaf's inclusion, the entry's signature
+    /// and shape.
+    ///
+    /// # Errors
+    /// The first part that does not hold.
+    pub fn verify(&self, keys: &PublicKeys) -> Result<VerifiedBundle, ProvenanceError> {
+        let checkpoint = self.verify_checkpoint(keys)?.clone();
+        self.verify_inclusion_in(&checkpoint)?;
+        Ok(VerifiedBundle {
+            entry: self.verify_entry(keys)?,
+            leaf_index: self.leaf_index(),
+            leaf_hash: self.envelope.leaf_hash(),
+            checkpoint,
+        })
+    }
+
+    /// Verifies the checkpoint alone. No signature line but the log's is allowed.
+    ///
+    /// # Errors
+    /// As [`SignedCheckpoint::verify_sole`].
+    pub fn verify_checkpoint(&self, keys: &PublicKeys) -> Result<&Checkpoint, ProvenanceError> {
+        self.proof.checkpoint.verify_sole(&keys.checkpoint)
+    }
+
+    /// Verifies that the envelope is a leaf under the root of this checkpoint.
+    ///
+    /// # Errors
+    /// As [`merkle::verify_inclusion`].
+    pub fn verify_inclusion_in(&self, checkpoint: &Checkpoint) -> Result<(), ProvenanceError> {
+        merkle::verify_inclusion(
+            &self.envelope.leaf_hash(),
+            self.proof.leaf_index,
+            checkpoint.tree_size,
+            &self.proof.inclusion_proof,
+            &checkpoint.root_hash,
+        )
+    }
+
+    /// Verifies the entry's signature and shape alone.
+    ///
+    /// # Errors
+    /// As [`Envelope::verify`].
+    pub fn verify_entry(&self, keys: &PublicKeys) -> Result<Entry, ProvenanceError> {
+        self.envelope.verify(&keys.entries)
+    }
+
+    /// The envelope, not yet believed.
+    pub fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// The leaf's place, not yet believed.
+    pub fn leaf_index(&self) -> LeafIndex {
+        self.proof.leaf_index
+    }
+
+    /// The inclusion proof, not yet believed.
+    pub fn inclusion_proof(&self) -> &[Digest] {
+        &self.proof.inclusion_proof
+    }
+
+    /// The checkpoint, not yet believed.
+    pub fn checkpoint(&self) -> &SignedCheckpoint {
+        &self.proof.checkpoint
+    }
+
+    /// The proof, not yet believed. Its text is a `.tlog-proof` file of its own.
+    pub fn tlog_proof(&self) -> &TlogProof {
+        &self.proof
+    }
+}

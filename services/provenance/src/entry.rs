@@ -1,0 +1,299 @@
+//! What is signed: statements about generations and scores, and their canonical bytes.
+//!
+//! The bytes are compact JSON, `{"version":1,"kind":"…","body":{…}}`, with the fields of each body in
+//! the order in which its struct declares them. There are no floating-point numbers: fractions are
+//! [`Decimal`]s, 64-bit seeds are decimal strings. Digests are 64 lower-case hexadecimal digits. An
+//! unknown version, kind or field is refused, so that nobody signs or believes what they cannot read.
+
+use std::collections::BTreeMap;
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
+
+use crate::encoding::{canonical_json, check_length, parse_canonical_json, u64_string};
+use crate::{Decimal, Digest, ProvenanceError};
+
+/// The version of the canonical bytes that this crate reads and writes.
+pub const ENTRY_VERSION: u64 = 1;
+/// Longest canonical bytes of an entry, so that its envelope stays below 65,536 bytes, the limit of
+/// an entry in a C2SP tile.
+pub const ENTRY_BYTES_MAX: usize = 32 * 1024;
+/// Longest name, version or other short text inside an entry.
+pub const ENTRY_TEXT_BYTES_MAX: usize = 200;
+/// Most files that one model may consist of.
+pub const MODEL_PARTS_MAX: usize = 128;
+/// Latest time, the largest integer that every JSON reader keeps exactly.
+pub const CREATED_AT_MS_MAX: u64 = (1 << 53) - 1;
+
+/// A statement of the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// An image was generated here.
+    Generation(GenerationEntry),
+    /// An uploaded image was scored here.
+    Score(ScoreEntry),
+}
+
+/// States that an image was generated here, by which model and with which settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenerationEntry {
+    /// Identifies the request; images of one request share it.
+    pub request_id: String,
+    /// The zero-based place of the image in its request.
+    pub image_index: u32,
+    /// Milliseconds since 1970-01-01 UTC. A claim of the service, not a proof of time.
+    pub created_at_ms: u64,
+    /// The client that asked for it.
+    pub client: String,
+    /// The image handed out.
+    pub image: RecordedImage,
+    /// The model that made it.
+    pub model: RecordedModel,
+    /// The scheduler's name.
+    pub scheduler: String,
+    /// The number of inference steps.
+    pub steps: u32,
+    /// The seed of the image's initial noise.
+    #[serde(with = "u64_string")]
+    pub seed: u64,
+    /// The weight of classifier-free guidance.
+    pub guidance_scale: Decimal,
+    /// [`crate::commit`] to the prompt; salt and prompt are kept elsewhere and can be erased.
+    pub prompt_commitment: Digest,
+}
+
+/// The image of a [`GenerationEntry`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedImage {
+    /// The digest of the file's bytes.
+    pub sha256: Digest,
+    /// The digest of the decoded pixels, which survives re-encoding without loss.
+    pub pixel_sha256: Digest,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// The file's media type, such as `image/png`.
+    pub media_type: String,
+}
+
+/// The model of a [`GenerationEntry`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedModel {
+    /// The model's name.
+    pub name: String,
+    /// One digest over all parts.
+    pub digest: Digest,
+    /// The digest of each file, by its path inside the model's folder.
+    pub parts: BTreeMap<String, Digest>,
+}
+
+/// States that an upload was scored here, by which detector and with which verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScoreEntry {
+    /// Identifies the request.
+    pub request_id: String,
+    /// Milliseconds since 1970-01-01 UTC. A claim of the service, not a proof of time.
+    pub created_at_ms: u64,
+    /// The client that asked for it.
+    pub client: String,
+    /// [`crate::commit`] to the upload's digest, so that the public log does not say who looked at what.
+    pub upload_commitment: Digest,
+    /// The detector that scored it.
+    pub detector: RecordedDetector,
+    /// The version of the calibration.
+    pub calibration_version: String,
+    /// The version of the thresholds.
+    pub thresholds_version: String,
+    /// The verdict.
+    pub verdict: RecordedVerdict,
+    /// The calibrated probability, 0 to 1; none when the detector gave none.
+    pub probability: Option<Decimal>,
+}
+
+/// The detector of a [`ScoreEntry`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedDetector {
+    /// The detector's name.
+    pub name: String,
+    /// The detector's version.
+    pub version: String,
+    /// One digest over all its files.
+    pub digest: Digest,
+}
+
+/// A detector's verdict as it is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordedVerdict {
+    /// Probably the output of a diffusion model.
+    LikelyGenerated,
+    /// Probably not the output of a diffusion model.
+    LikelyNotGenerated,
+    /// No verdict is justified.
+    Inconclusive,
+}
+
+/// The canonical JSON around every body.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Statement<K, B> {
+    version: u64,
+    kind: K,
+    body: B,
+}
+
+const GENERATION: &str = "generation";
+const SCORE: &str = "score";
+
+impl Entry {
+    /// The kind's name, as the canonical bytes spell it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Generation(_) => GENERATION,
+            Self::Score(_) => SCORE,
+        }
+    }
+
+    /// When the service says that it happened, in milliseconds since 1970-01-01 UTC.
+    pub fn created_at_ms(&self) -> u64 {
+        match self {
+            Self::Generation(entry) => entry.created_at_ms,
+            Self::Score(entry) => entry.created_at_ms,
+        }
+    }
+
+    /// The client that asked for it.
+    pub fn client(&self) -> &str {
+        match self {
+            Self::Generation(entry) => &entry.client,
+            Self::Score(entry) => &entry.client,
+        }
+    }
+
+    /// The canonical bytes. They are not checked here: signing does, see [`crate::Envelope::sign`].
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Generation(entry) => statement_bytes(GENERATION, entry),
+            Self::Score(entry) => statement_bytes(SCORE, entry),
+        }
+    }
+
+    /// Parses canonical bytes.
+    ///
+    /// # Errors
+    /// Refuses unknown versions, kinds and fields, values outside their limits, and every spelling
+    /// but the canonical one.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ProvenanceError> {
+        const WHAT: &str = "entry";
+        check_length(WHAT, bytes.len(), ENTRY_BYTES_MAX)?;
+        let header: Statement<String, IgnoredAny> = serde_json::from_slice(bytes)
+            .map_err(|error| ProvenanceError::malformed(WHAT, error.to_string()))?;
+        if header.version != ENTRY_VERSION {
+            return Err(ProvenanceError::UnknownVersion {
+                version: header.version,
+            });
+        }
+        let entry = match header.kind.as_str() {
+            GENERATION => Self::Generation(parse_body(bytes)?),
+            SCORE => Self::Score(parse_body(bytes)?),
+            _ => return Err(ProvenanceError::UnknownKind { kind: header.kind }),
+        };
+        entry.check_fields()?;
+        Ok(entry)
+    }
+
+    /// Checks everything that [`Entry::parse`] would check.
+    pub(crate) fn check(&self) -> Result<(), ProvenanceError> {
+        check_length("entry", self.to_bytes().len(), ENTRY_BYTES_MAX)?;
+        self.check_fields()
+    }
+
+    fn check_fields(&self) -> Result<(), ProvenanceError> {
+        check_text("client", self.client())?;
+        check_time(self.created_at_ms())?;
+        match self {
+            Self::Generation(entry) => entry.check_fields(),
+            Self::Score(entry) => entry.check_fields(),
+        }
+    }
+}
+
+impl GenerationEntry {
+    fn check_fields(&self) -> Result<(), ProvenanceError> {
+        check_text("request_id", &self.request_id)?;
+        check_text("media_type", &self.image.media_type)?;
+        check_text("scheduler", &self.scheduler)?;
+        check_text("model.name", &self.model.name)?;
+        if self.image.width == 0 || self.image.height == 0 {
+            return Err(invalid("image", "width and height must be at least 1"));
+        }
+        if self.model.parts.is_empty() || self.model.parts.len() > MODEL_PARTS_MAX {
+            let detail = format!("a model has 1 to {MODEL_PARTS_MAX} parts");
+            return Err(invalid("model.parts", detail));
+        }
+        for path in self.model.parts.keys() {
+            check_text("model.parts", path)?;
+        }
+        Ok(())
+    }
+}
+
+impl ScoreEntry {
+    fn check_fields(&self) -> Result<(), ProvenanceError> {
+        check_text("request_id", &self.request_id)?;
+        check_text("detector.name", &self.detector.name)?;
+        check_text("detector.version", &self.detector.version)?;
+        check_text("calibration_version", &self.calibration_version)?;
+        check_text("thresholds_version", &self.thresholds_version)?;
+        match &self.probability {
+            Some(probability) if !(0.0..=1.0).contains(&probability.to_f32()) => {
+                Err(invalid("probability", "it lies outside 0 to 1"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn statement_bytes<B: Serialize>(kind: &str, body: &B) -> Vec<u8> {
+    canonical_json(&Statement {
+        version: ENTRY_VERSION,
+        kind,
+        body,
+    })
+}
+
+fn parse_body<B: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<B, ProvenanceError> {
+    parse_canonical_json::<Statement<String, B>>("entry", bytes).map(|statement| statement.body)
+}
+
+fn invalid(field: &'static str, detail: impl Into<String>) -> ProvenanceError {
+    ProvenanceError::InvalidField {
+        field,
+        detail: detail.into(),
+    }
+}
+
+fn check_text(field: &'static str, text: &str) -> Result<(), ProvenanceError> {
+    if text.is_empty() || text.len() > ENTRY_TEXT_BYTES_MAX {
+        let detail = format!("it must have 1 to {ENTRY_TEXT_BYTES_MAX} bytes");
+        return Err(invalid(field, detail));
+    }
+    if text.contains(char::is_control) {
+        return Err(invalid(field, "control characters are not allowed"));
+    }
+    Ok(())
+}
+
+fn check_time(created_at_ms: u64) -> Result<(), ProvenanceError> {
+    if created_at_ms > CREATED_AT_MS_MAX {
+        let detail = format!("it is later than {CREATED_AT_MS_MAX}");
+        return Err(invalid("created_at_ms", detail));
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! The signed form of an entry: a DSSE envelope (secure-systems-lab DSSE 1.0.2) with one signature.
+
+use serde::{Deserialize, Serialize};
+
+use crate::encoding::parse_canonical_json;
+use crate::encoding::{base64_decode, base64_encode, canonical_json, check_length};
+use crate::merkle::{self, Hash};
+use crate::{Entry, EntrySigner, EntryVerifier, ProvenanceError};
+
+/// The payload type of every entry. It is signed together with the payload.
+pub const PAYLOAD_TYPE: &str = "application/vnd.retrace.entry+json";
+/// Longest canonical bytes of an envelope: a C2SP tile counts an entry's length in 16 bits.
+pub const ENVELOPE_BYTES_MAX: usize = 65_535;
+
+const WHAT: &str = "envelope";
+
+/// An entry's canonical bytes under one Ed25519 signature. Parsing does not verify it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Wire", into = "Wire")]
+pub struct Envelope {
+    payload: Vec<u8>,
+    key_id: String,
+    signature: [u8; 64],
+}
+
+/// The canonical JSON of an envelope, fields in the order of the DSSE specification.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    payload: String,
+    #[serde(rename = "payloadType")]
+    payload_type: String,
+    signatures: [WireSignature; 1],
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireSignature {
+    keyid: String,
+    sig: String,
+}
+
+impl Envelope {
+    /// Signs an entry.
+    ///
+    /// # Errors
+    /// Refuses an entry that [`Entry::parse`] would refuse to read back.
+    pub fn sign(entry: &Entry, signer: &EntrySigner) -> Result<Self, ProvenanceError> {
+        entry.check()?;
+        let payload = entry.to_bytes();
+        let signature = signer.sign(&pre_authentication_encoding(&payload));
+        let envelope = Self {
+            payload,
+            key_id: signer.public().label(),
+            signature,
+        };
+        check_length(WHAT, envelope.to_bytes().len(), ENVELOPE_BYTES_MAX)?;
+        Ok(envelope)
+    }
+
+    /// The canonical bytes, which are the data of the log's leaf.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        canonical_json(self)
+    }
+
+    /// Parses canonical bytes, without verifying the signature.
+    ///
+    /// # Errors
+    /// Refuses another payload type, more or fewer than one signature, and every spelling but the
+    /// canonical one.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ProvenanceError> {
+        check_length(WHAT, bytes.len(), ENVELOPE_BYTES_MAX)?;
+        let wire: Wire = parse_canonical_json(WHAT, bytes)?;
+        Self::try_from(wire)
+    }
+
+    /// Verifies the signature and parses the entry.
+    ///
+    /// # Errors
+    /// Refuses another key's signature, a signature that does not verify, and a payload that is not
+    /// an entry's canonical bytes.
+    pub fn verify(&self, verifier: &EntryVerifier) -> Result<Entry, ProvenanceError> {
+        let key = verifier.key();
+        if self.key_id != key.label() {
+            return Err(ProvenanceError::UnknownKey {
+                expected: key.label(),
+                found: self.key_id.clone(),
+            });
+        }
+        key.verify(&pre_authentication_encoding(&self.payload), &self.signature)?;
+        Entry::parse(&self.payload)
+    }
+
+    /// The entry, believed without looking at the signature. For indexing what this process has just
+    /// signed or verified.
+    ///
+    /// # Errors
+    /// Refuses a payload that is not an entry's canonical bytes.
+    pub fn unverified_entry(&self) -> Result<Entry, ProvenanceError> {
+        Entry::parse(&self.payload)
+    }
+
+    /// The canonical bytes of the entry, not yet believed.
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// The key that the envelope names, as `name+id`.
+    pub fn key_id(&self) -> &str {
+        &self.key_id
+    }
+
+    /// The hash of the log's leaf.
+    pub fn leaf_hash(&self) -> Hash {
+        merkle::leaf_hash(&self.to_bytes())
+    }
+}
+
+impl From<Envelope> for Wire {
+    fn from(envelope: Envelope) -> Self {
+        Self {
+            payload: base64_encode(&envelope.payload),
+            payload_type: PAYLOAD_TYPE.to_owned(),
+            signatures: [WireSignature {
+                keyid: envelope.key_id,
+                sig: base64_encode(&envelope.signature),
+            }],
+        }
+    }
+}
+
+impl TryFrom<Wire> for Envelope {
+    type Error = ProvenanceError;
+
+    fn try_from(wire: Wire) -> Result<Self, ProvenanceError> {
+        if wire.payload_type != PAYLOAD_TYPE {
+            return Err(ProvenanceError::UnknownPayloadType {
+                found: wire.payload_type,
+            });
+        }
+        let [WireSignature { keyid, sig }] = wire.signatures;
+        let signature = base64_decode(WHAT, &sig)?
+            .try_into()
+            .map_err(|_| ProvenanceError::malformed(WHAT, "a signature has 64 bytes"))?;
+        Ok(Self {
+            payload: base64_decode(WHAT, &wire.payload)?,
+            key_id: keyid,
+            signature,
+        })
+    }
+}
+
+/// What is signed: PAE(type, body) of DSSE, which binds the type and both lengths.
+fn pre_authentication_encoding(payload: &[u8]) -> Vec<u8> {
+    let header = format!(
+        "DSSEv1 {} {PAYLOAD_TYPE} {} ",
+        PAYLOAD_TYPE.len(),
+        payload.len()
+    );
+    [header.as_bytes(), payload].concat()
+}

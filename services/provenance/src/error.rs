@@ -1,0 +1,197 @@
+//! The one error of this crate.
+
+use crate::{Digest, LeafIndex, TreeSize};
+
+/// Why something was refused. [`ProvenanceError::code`] gives a stable word for scripts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProvenanceError {
+    /// The bytes do not have the shape of the thing they claim to be.
+    #[error("malformed {what}: {detail}")]
+    Malformed {
+        /// The thing that was parsed.
+        what: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The bytes mean something, but are not the one permitted spelling of it.
+    #[error("{what} is not in its canonical form")]
+    NotCanonical {
+        /// The thing that was parsed.
+        what: &'static str,
+    },
+    /// The input is longer than its limit.
+    #[error("{what} has {bytes} bytes, more than the limit of {bytes_max}")]
+    TooLong {
+        /// The thing that was parsed or made.
+        what: &'static str,
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The entry's version is not one that this crate knows.
+    #[error("unknown entry version {version}")]
+    UnknownVersion {
+        /// The version found.
+        version: u64,
+    },
+    /// The entry's kind is not one that this crate knows.
+    #[error("unknown entry kind {kind:?}")]
+    UnknownKind {
+        /// The kind found.
+        kind: String,
+    },
+    /// A field of an entry holds a value that may not be signed.
+    #[error("entry field {field} is refused: {detail}")]
+    InvalidField {
+        /// The field's name in the canonical JSON.
+        field: &'static str,
+        /// Which rule it broke.
+        detail: String,
+    },
+    /// The envelope's payload type is not that of an entry.
+    #[error("unknown payload type {found:?}")]
+    UnknownPayloadType {
+        /// The payload type found.
+        found: String,
+    },
+    /// A key's name breaks the rules of signed notes.
+    #[error("key name {name:?} is refused: {detail}")]
+    InvalidKeyName {
+        /// The name found.
+        name: String,
+        /// Which rule it broke.
+        detail: &'static str,
+    },
+    /// The bytes are not a usable Ed25519 public key.
+    #[error("public key of {name:?} is refused: {detail}")]
+    InvalidPublicKey {
+        /// The key's name.
+        name: String,
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// Nothing here was signed by the key asked for.
+    #[error("signed by {found}, not by the expected key {expected}")]
+    UnknownKey {
+        /// The key asked for, as `name+id`.
+        expected: String,
+        /// The keys found, as `name+id`.
+        found: String,
+    },
+    /// A signature that names the key asked for does not verify.
+    #[error("the signature of {key} does not verify")]
+    SignatureInvalid {
+        /// The key asked for, as `name+id`.
+        key: String,
+    },
+    /// A bundle's checkpoint carries a signature line that nothing here can verify.
+    #[error("checkpoint has {found} signature lines where exactly one is allowed")]
+    UnverifiedSignature {
+        /// How many lines were found.
+        found: usize,
+    },
+    /// The checkpoint belongs to another log.
+    #[error("checkpoint is of the log {found:?}, not of {expected:?}")]
+    OriginMismatch {
+        /// The origin asked for.
+        expected: String,
+        /// The origin found.
+        found: String,
+    },
+    /// The leaf index lies outside the tree.
+    #[error("leaf index {leaf_index} is outside a tree of size {tree_size}")]
+    IndexOutOfRange {
+        /// The leaf index asked for.
+        leaf_index: LeafIndex,
+        /// The size of the tree.
+        tree_size: TreeSize,
+    },
+    /// A proof has more or fewer hashes than its place in the tree requires.
+    #[error("proof has {found} hashes where {expected} are needed")]
+    ProofLength {
+        /// How many are needed.
+        expected: usize,
+        /// How many were found.
+        found: usize,
+    },
+    /// The root computed from a proof is not the root hash claimed.
+    #[error("the proof leads to the root hash {computed}, not to {claimed}")]
+    RootMismatch {
+        /// The root that the proof leads to.
+        computed: Digest,
+        /// The root that was claimed.
+        claimed: Digest,
+    },
+    /// The old root computed from a consistency proof is not the old root hash claimed.
+    #[error("the proof leads to the old root hash {computed}, not to {claimed}")]
+    OldRootMismatch {
+        /// The old root that the proof leads to.
+        computed: Digest,
+        /// The old root that was claimed.
+        claimed: Digest,
+    },
+    /// The newer tree is smaller than the older one.
+    #[error("the new tree size {new_size} is smaller than the old tree size {old_size}")]
+    TreeShrank {
+        /// The older size.
+        old_size: TreeSize,
+        /// The newer size.
+        new_size: TreeSize,
+    },
+    /// Consistency with the empty tree says nothing, so RFC 6962 defines no proof of it.
+    #[error("there is no consistency proof from the empty tree to size {new_size}")]
+    ConsistencyFromEmpty {
+        /// The newer size.
+        new_size: TreeSize,
+    },
+    /// The hashes handed in are not as many as the nodes asked for.
+    #[error("{found} tree nodes were given where {expected} were asked for")]
+    NodeCount {
+        /// How many were asked for.
+        expected: usize,
+        /// How many were given.
+        found: usize,
+    },
+    /// The tree cannot grow beyond 2^64 - 1 leaves.
+    #[error("the tree is full")]
+    TreeFull,
+}
+
+impl ProvenanceError {
+    /// A stable kebab-case word for this refusal, for scripts and reports.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "malformed",
+            Self::NotCanonical { .. } => "not-canonical",
+            Self::TooLong { .. } => "too-long",
+            Self::UnknownVersion { .. } => "unknown-entry-version",
+            Self::UnknownKind { .. } => "unknown-entry-kind",
+            Self::InvalidField { .. } => "invalid-entry-field",
+            Self::UnknownPayloadType { .. } => "unknown-payload-type",
+            Self::InvalidKeyName { .. } => "invalid-key-name",
+            Self::InvalidPublicKey { .. } => "invalid-public-key",
+            Self::UnknownKey { .. } => "unknown-key",
+            Self::SignatureInvalid { .. } => "signature-invalid",
+            Self::UnverifiedSignature { .. } => "unverified-signature",
+            Self::OriginMismatch { .. } => "origin-mismatch",
+            Self::IndexOutOfRange { .. } => "index-out-of-range",
+            Self::ProofLength { .. } => "proof-length",
+            Self::RootMismatch { .. } => "root-mismatch",
+            Self::OldRootMismatch { .. } => "old-root-mismatch",
+            Self::TreeShrank { .. } => "tree-shrank",
+            Self::ConsistencyFromEmpty { .. } => "consistency-from-empty-tree",
+            Self::NodeCount { .. } => "node-count",
+            Self::TreeFull => "tree-full",
+        }
+    }
+
+    /// A [`ProvenanceError::Malformed`] with its detail in words.
+    pub(crate) fn malformed(what: &'static str, detail: impl Into<String>) -> Self {
+        Self::Malformed {
+            what,
+            detail: detail.into(),
+        }
+    }
+}

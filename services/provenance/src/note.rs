@@ -1,0 +1,144 @@
+//! Text under signature lines, by C2SP signed-note.
+
+use std::fmt;
+
+use crate::ProvenanceError;
+use crate::encoding::{base64_decode, base64_encode, check_length};
+use crate::keys::{CheckpointSigner, NamedKey, check_key_name, label};
+
+/// Longest note. Sixteen of the largest known (post-quantum) signatures fit.
+pub const NOTE_BYTES_MAX: usize = 128 * 1024;
+/// Most signature lines; the specification asks verifiers to accept at least this many.
+pub const NOTE_SIGNATURES_MAX: usize = 16;
+
+const WHAT: &str = "signed note";
+/// An em dash and a space begin each signature line.
+const SIGNATURE_PREFIX: &str = "— ";
+
+/// A text ending in a newline, and one or more signature lines. Parsing does not verify it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedNote {
+    text: String,
+    signatures: Vec<NoteSignature>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct NoteSignature {
+    name: String,
+    key_id: [u8; 4],
+    bytes: Vec<u8>,
+}
+
+impl SignedNote {
+    /// Signs a text, which must end in a newline and hold no other control characters.
+    pub(crate) fn sign(text: String, signer: &CheckpointSigner) -> Self {
+        let signature = NoteSignature {
+            name: signer.public().name().to_owned(),
+            key_id: signer.public().id(),
+            bytes: signer.sign(text.as_bytes()).to_vec(),
+        };
+        Self {
+            text,
+            signatures: vec![signature],
+        }
+    }
+
+    /// Parses a note without verifying it.
+    ///
+    /// # Errors
+    /// Refuses control characters, missing parts, more than 16 signature lines and every spelling but
+    /// the canonical one.
+    pub fn parse(note: &str) -> Result<Self, ProvenanceError> {
+        check_length(WHAT, note.len(), NOTE_BYTES_MAX)?;
+        let malformed = |detail: &str| ProvenanceError::malformed(WHAT, detail);
+        if note.bytes().any(|byte| byte < 0x20 && byte != b'\n') {
+            return Err(malformed("control characters are not allowed"));
+        }
+        // The last empty line separates the text, which may hold empty lines, from the signatures.
+        let (text, lines) = note
+            .rsplit_once("\n\n")
+            .ok_or_else(|| malformed("an empty line must precede the signatures"))?;
+        let lines = lines
+            .strip_suffix('\n')
+            .ok_or_else(|| malformed("the last line must end in a newline"))?;
+        let lines: Vec<&str> = lines.split('\n').collect();
+        if lines.len() > NOTE_SIGNATURES_MAX {
+            return Err(malformed("more than 16 signature lines"));
+        }
+        let signatures = lines
+            .into_iter()
+            .map(NoteSignature::parse)
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            text: format!("{text}\n"),
+            signatures,
+        })
+    }
+
+    /// The text, with its final newline and without the signatures. Not to be believed before
+    /// [`SignedNote::verify`].
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// How many signature lines the note has.
+    pub fn signature_count(&self) -> usize {
+        self.signatures.len()
+    }
+
+    /// Verifies that the key has signed the text. Lines of other keys are ignored, as the
+    /// specification demands; every line of this key must verify.
+    pub(crate) fn verify(&self, key: &NamedKey) -> Result<(), ProvenanceError> {
+        let mut found_any = false;
+        for signature in &self.signatures {
+            if signature.name == key.name() && signature.key_id == key.id() {
+                key.verify(self.text.as_bytes(), &signature.bytes)?;
+                found_any = true;
+            }
+        }
+        if found_any {
+            return Ok(());
+        }
+        let found: Vec<String> = self
+            .signatures
+            .iter()
+            .map(|signature| label(&signature.name, signature.key_id))
+            .collect();
+        Err(ProvenanceError::UnknownKey {
+            expected: key.label(),
+            found: found.join(", "),
+        })
+    }
+}
+
+impl NoteSignature {
+    fn parse(line: &str) -> Result<Self, ProvenanceError> {
+        let malformed = |detail: &str| ProvenanceError::malformed(WHAT, detail);
+        let (name, encoded) = line
+            .strip_prefix(SIGNATURE_PREFIX)
+            .and_then(|rest| rest.split_once(' '))
+            .ok_or_else(|| malformed("a signature line is an em dash, a name and a signature"))?;
+        check_key_name(name)?;
+        let bytes = base64_decode(WHAT, encoded)?;
+        let (key_id, signature) = bytes
+            .split_first_chunk::<4>()
+            .filter(|(_, signature)| !signature.is_empty())
+            .ok_or_else(|| malformed("a signature is a 4-byte key id and at least one byte"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            key_id: *key_id,
+            bytes: signature.to_vec(),
+        })
+    }
+}
+
+impl fmt::Display for SignedNote {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "{}", self.text)?;
+        for signature in &self.signatures {
+            let encoded = base64_encode(&[&signature.key_id, &signature.bytes[..]].concat());
+            writeln!(formatter, "{SIGNATURE_PREFIX}{} {encoded}", signature.name)?;
+        }
+        Ok(())
+    }
+}
