@@ -1,1 +1,35 @@
 //! Untrusted bytes to pixels within limits, metadata of other tools, encoders.
+//!
+//! The way of an upload: [`sniff`] names the format from its first bytes, [`probe`] walks the
+//! container without decoding (sizes, frames, truncation) and applies every cap of [`Limits`],
+//! and only then does [`decode`] touch the pixels. What other tools wrote into the file comes
+//! back as [`MetadataItem`]s, and [`generator_marks`] names those that say "a generator made me".
+//! Such marks are claims of whoever wrote the file: evidence, never proof.
+//!
+//! The crate is pure: no files, no clock, no environment, no threads. It does not defend
+//! itself against a decoder that crashes or loops: callers with untrusted bytes run it in a
+//! child process.
+
+mod container;
+mod decode;
+mod encode;
+mod error;
+mod exif;
+mod format;
+mod limits;
+mod marks;
+mod metadata;
+mod picture;
+mod quantisation;
+mod xmp;
+
+pub use container::{Header, probe};
+pub use decode::{Decoded, decode, pixel_preimage};
+pub use encode::encode_png;
+pub use error::MediaError;
+pub use format::{Format, check_label, sniff};
+pub use limits::Limits;
+pub use marks::{Mark, MarkKind, generator_marks};
+pub use metadata::{MetadataItem, Place};
+pub use picture::{HeatCells, Picture, overlay_heatmap, strip};
+pub use quantisation::QualityEstimate;
