@@ -1,1 +1,42 @@
 //! Trace features, calibration, evidence and verdict.
+//!
+//! The crate is pure: pixels, a noise predictor and the detector's frozen numbers come in; a
+//! trace, a probability and a verdict come out. The same inputs give the same score.
+//!
+//! 1. [`extract`] runs the DDIM inversion of a few native-resolution patches with a pixel-space
+//!    photo prior over rising noise levels and keeps statistics of each step: the [`ImageTrace`].
+//! 2. [`features`] flattens a trace into one row of named numbers for each patch. Training reads
+//!    exactly these rows from the files that [`trace_file::TraceLine`] describes.
+//! 3. A head (outside this crate) turns each row into a raw score.
+//! 4. [`assess`] pools the raw scores, calibrates them for the measured quality and decides under
+//!    frozen thresholds. Evidence of other kinds stands beside the probability, never inside it.
+
+pub mod assessment;
+pub mod calibration;
+pub mod config;
+pub mod error;
+pub mod evidence;
+pub mod features;
+pub mod heatmap;
+pub mod inversion;
+pub mod patches;
+pub mod picture;
+pub mod spectrum;
+pub mod statistics;
+pub mod trace;
+pub mod trace_file;
+
+pub use assessment::{Assessment, DetectorProfile, Reason, Verdict, assess};
+pub use calibration::{Calibration, Thresholds};
+pub use config::TraceConfig;
+pub use error::DetectorError;
+pub use evidence::Evidence;
+pub use features::{Features, features};
+pub use heatmap::Heatmap;
+pub use picture::PictureView;
+pub use trace::{ImageTrace, extract};
+pub use trace_file::TraceLine;
+
+/// What this detector does not look for. Shown by the page, the card and every answer.
+pub const SCOPE: &str = "Looks for traces that the decoder of an image generator leaves in a whole \
+still picture. Out of scope: face swaps, local edits, video, and whether what the picture shows is true.";

@@ -1,0 +1,130 @@
+//! Evidence: findings that stand beside the probability and never enter it.
+//!
+//! Marks and credentials can be copied onto any picture and stripped from any picture, so each kind
+//! says what it can show. A missing mark shows nothing.
+
+use serde::{Deserialize, Serialize};
+
+/// One finding about a picture. Written as `{"kind": "...", …}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Evidence {
+    /// What the photo prior's trace gave: the one expert behind the probability.
+    PriorTrace {
+        /// Mean of the patches' raw scores.
+        raw_score: f32,
+        /// Smallest and largest raw score of a patch.
+        raw_score_range: [f32; 2],
+        /// Patches looked at.
+        patches: usize,
+        /// Quality measured from the trace, on the scale of JPEG quality, 100 for untouched.
+        measured_quality: f32,
+        /// Which calibration was used for that quality.
+        stratum: String,
+    },
+    /// The ledger of this service holds an entry with the same digest.
+    OwnEntry {
+        /// Leaf index of the entry.
+        leaf_index: u64,
+        /// True where the file's bytes are the same; false where the pixels alone are.
+        exact_file: bool,
+    },
+    /// Text or fields that a generator leaves in a file. Anyone can write or remove them.
+    GeneratorMark {
+        /// Where it was found, for example `PNG tEXt parameters`.
+        place: String,
+        /// Which program or kind of source it names.
+        claim: String,
+    },
+    /// Content Credentials in the file.
+    ContentCredentials {
+        /// Whether signature and content binding hold.
+        valid: bool,
+        /// Whether the signer is on a trust list.
+        trusted: bool,
+        /// Who signed, as written in the certificate.
+        signer: Option<String>,
+        /// Whether the credentials say that a model made the picture.
+        says_generated: Option<bool>,
+    },
+    /// Inversion with the generator of this service: was it made by this model.
+    GeneratorInversion {
+        /// Name of the model.
+        model: String,
+        /// The statistic that is compared.
+        statistic: f64,
+        /// Its frozen threshold.
+        threshold: f64,
+        /// Whether the statistic is on the model's side of the threshold.
+        made_by_model: bool,
+    },
+    /// The file is a JPEG of this estimated quality.
+    JpegQuality {
+        /// Estimate from the luminance quantisation table, 1 to 100.
+        luminance_quality: u8,
+    },
+}
+
+impl Evidence {
+    /// One sentence for people, with what the finding can and cannot show.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::PriorTrace {
+                raw_score,
+                patches,
+                measured_quality,
+                ..
+            } => format!(
+                "the noise trace of {patches} patches gives a raw score of {raw_score:.2} at a measured quality of {measured_quality:.0}"
+            ),
+            Self::OwnEntry {
+                leaf_index,
+                exact_file: true,
+            } => {
+                format!("this file is recorded in this service's ledger as entry {leaf_index}")
+            }
+            Self::OwnEntry {
+                leaf_index,
+                exact_file: false,
+            } => {
+                format!(
+                    "these pixels are recorded in this service's ledger as entry {leaf_index}; the file's other bytes differ"
+                )
+            }
+            Self::GeneratorMark { place, claim } => {
+                format!("{place} names {claim}; anyone can write or remove such a mark")
+            }
+            Self::ContentCredentials { valid: false, .. } => {
+                "content credentials are present but do not hold".to_owned()
+            }
+            Self::ContentCredentials {
+                trusted, signer, ..
+            } => format!(
+                "content credentials hold, signed by {}, who is {}",
+                signer.as_deref().unwrap_or("an unnamed signer"),
+                if *trusted {
+                    "on a trust list"
+                } else {
+                    "on no trust list"
+                }
+            ),
+            Self::GeneratorInversion {
+                model,
+                made_by_model,
+                statistic,
+                threshold,
+            } => format!(
+                "inversion with {model} gives {statistic:.4} against a threshold of {threshold:.4}: {} its own output",
+                if *made_by_model {
+                    "looks like"
+                } else {
+                    "does not look like"
+                }
+            ),
+            Self::JpegQuality { luminance_quality } => {
+                format!("the file is a JPEG of about quality {luminance_quality}")
+            }
+        }
+    }
+}
