@@ -1,1 +1,3 @@
-//! What the journeys share: starting the service for a test.
+//! What the tests share: the rules of the house, and starting the service for a test.
+
+pub mod house;
