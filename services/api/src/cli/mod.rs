@@ -1,0 +1,90 @@
+//! The command line: arguments, exit codes, one line for what went wrong.
+//!
+//! Results go to standard output, everything else to standard error. A command returns a
+//! [`Failure`] instead of printing and exiting, so that the exit code is decided in one place.
+
+mod environment;
+mod failure;
+mod generate;
+mod invert;
+mod key;
+mod ledger;
+mod models;
+mod npy;
+mod progress;
+mod score;
+mod serve;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::Failure;
+
+/// The line under every help text.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, and what was asked about holds
+  1  what was asked about does not hold, or a file was refused
+  2  the command line or a value in it was refused
+  3  the environment lacks something: native parts, models, database, port, disk
+  4  the work itself failed, for example a model that gave no numbers";
+
+/// Makes, signs, records and scores images.
+#[derive(Debug, Parser)]
+#[command(
+    name = "retrace",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = EXIT_CODES
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service: HTTP interface, pages and the ledger's sequencer
+    Serve(serve::Serve),
+    /// Generate images and record them in the ledger
+    Generate(generate::Generate),
+    /// Score images: verdict, calibrated probability and evidence
+    Score(score::Score),
+    /// Write the trace that an image's inversion leaves
+    Trace(trace::TraceArgs),
+    /// Turn an image into noise and back with the generator
+    Invert(invert::Invert),
+    /// Make, list and revoke the keys of clients, and show the public keys
+    Key(key::Key),
+    /// Check the whole ledger from its entries
+    Ledger(ledger::LedgerArgs),
+    /// Check the model files against their manifest
+    Models(models::Models),
+}
+
+/// Parses the arguments, runs the command and returns its exit code.
+pub fn main() -> ExitCode {
+    // Clap prints help and usage errors itself; its code for a usage error is 2, as documented.
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Serve(command) => command.run(),
+        Command::Generate(command) => command.run(),
+        Command::Score(command) => command.run(),
+        Command::Trace(command) => command.run(),
+        Command::Invert(command) => command.run(),
+        Command::Key(command) => command.run(),
+        Command::Ledger(command) => command.run(),
+        Command::Models(command) => command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// What every command returns.
+type Outcome = Result<(), Failure>;

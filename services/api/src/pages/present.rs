@@ -1,0 +1,226 @@
+//! Entries and numbers in words.
+
+use jiff::Timestamp;
+use jiff::fmt::strtime;
+use provenance::{Digest, Entry, GenerationEntry, RecordedVerdict, ScoreEntry, SignedCheckpoint};
+
+use super::view::{CheckpointView, Command, EntryRow, Fact, Part, Time};
+
+/// Hexadecimal digits that are shown where the whole digest is one click away.
+const DIGEST_SHORT: usize = 12;
+
+/// Milliseconds since 1970 as UTC.
+pub(super) fn time(ms: u64) -> Time {
+    let stamp = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let Some(stamp) = stamp else {
+        return Time { iso: String::new(), text: format!("{ms} ms after 1970") };
+    };
+    let text = strtime::format("%-d %b %Y %H:%M:%S", stamp).unwrap_or_else(|_| stamp.to_string());
+    Time { iso: stamp.to_string(), text }
+}
+
+/// The kind in the words of the pages.
+pub(super) fn kind(entry: &Entry) -> &'static str {
+    match entry {
+        Entry::Generation(_) => "Image",
+        Entry::Score(_) => "Score",
+    }
+}
+
+/// A verdict as a phrase.
+pub(super) fn verdict(verdict: RecordedVerdict) -> &'static str {
+    match verdict {
+        RecordedVerdict::LikelyGenerated => "Likely generated",
+        RecordedVerdict::LikelyNotGenerated => "Likely not generated",
+        RecordedVerdict::Inconclusive => "Inconclusive",
+    }
+}
+
+/// What the entry is about, in a few words.
+pub(super) fn subject(entry: &Entry) -> String {
+    match entry {
+        Entry::Generation(entry) => entry.model.name.clone(),
+        Entry::Score(entry) => verdict(entry.verdict).to_owned(),
+    }
+}
+
+/// The settings of a generation.
+pub(super) fn settings(entry: &GenerationEntry) -> String {
+    let steps = if entry.steps == 1 { "step" } else { "steps" };
+    format!(
+        "{}, {} {steps}, guidance scale {}",
+        entry.scheduler,
+        entry.steps,
+        entry.guidance_scale.as_str()
+    )
+}
+
+/// One line for a card.
+pub(super) fn line(entry: &Entry) -> String {
+    match entry {
+        Entry::Generation(entry) => {
+            format!("{}, {} steps", entry.model.name, entry.steps)
+        }
+        Entry::Score(entry) => verdict(entry.verdict).to_owned(),
+    }
+}
+
+/// One sentence for the entry's own page.
+pub(super) fn summary(entry: &Entry) -> String {
+    let time = time(entry.created_at_ms()).text;
+    match entry {
+        Entry::Generation(entry) => format!(
+            "An image of {} × {} pixels, made by {} for {} on {time} UTC.",
+            entry.image.width, entry.image.height, entry.model.name, entry.client
+        ),
+        Entry::Score(entry) => format!(
+            "A score given by {} {} to {} on {time} UTC: {}.",
+            entry.detector.name,
+            entry.detector.version,
+            entry.client,
+            verdict(entry.verdict).to_lowercase()
+        ),
+    }
+}
+
+/// The entry's fields.
+pub(super) fn facts(entry: &Entry) -> Vec<Fact> {
+    match entry {
+        Entry::Generation(entry) => generation_facts(entry),
+        Entry::Score(entry) => score_facts(entry),
+    }
+}
+
+fn generation_facts(entry: &GenerationEntry) -> Vec<Fact> {
+    vec![
+        Fact::plain("Recorded (UTC)", time(entry.created_at_ms).text),
+        Fact::plain("Client", &entry.client),
+        Fact::plain("Model", &entry.model.name),
+        Fact::mono("Model digest", entry.model.digest.to_string()),
+        Fact::plain("Settings", settings(entry)),
+        Fact::mono("Seed", entry.seed.to_string()),
+        Fact::mono("File digest", entry.image.sha256.to_string()),
+        Fact::mono("Pixel digest", entry.image.pixel_sha256.to_string()),
+        Fact::mono("Prompt commitment", entry.prompt_commitment.to_string()),
+        Fact::mono("Request", format!("{}, image {}", entry.request_id, entry.image_index)),
+    ]
+}
+
+fn score_facts(entry: &ScoreEntry) -> Vec<Fact> {
+    let probability = entry.probability.as_ref().map_or("none", |value| value.as_str());
+    vec![
+        Fact::plain("Recorded (UTC)", time(entry.created_at_ms).text),
+        Fact::plain("Client", &entry.client),
+        Fact::plain("Verdict", verdict(entry.verdict)),
+        Fact::mono("Probability", probability),
+        Fact::plain("Detector", format!("{} {}", entry.detector.name, entry.detector.version)),
+        Fact::mono("Detector digest", entry.detector.digest.to_string()),
+        Fact::plain("Calibration", &entry.calibration_version),
+        Fact::plain("Thresholds", &entry.thresholds_version),
+        Fact::mono("Upload commitment", entry.upload_commitment.to_string()),
+        Fact::mono("Request", &entry.request_id),
+    ]
+}
+
+/// The digests of a generation's model files.
+pub(super) fn model_files(entry: &Entry) -> Vec<Part> {
+    let Entry::Generation(entry) = entry else {
+        return Vec::new();
+    };
+    let parts = entry.model.parts.iter();
+    parts.map(|(name, digest)| Part { name: name.clone(), value: digest.to_string() }).collect()
+}
+
+/// One row of the ledger's table.
+pub(super) fn row(index: u64, entry: &Entry) -> EntryRow {
+    let digest = match entry {
+        Entry::Generation(entry) => entry.image.sha256,
+        Entry::Score(entry) => entry.upload_commitment,
+    };
+    EntryRow {
+        index,
+        time: time(entry.created_at_ms()),
+        kind: kind(entry),
+        kind_class: entry.kind(),
+        subject: subject(entry),
+        client: entry.client().to_owned(),
+        digest: digest.to_string(),
+        digest_short: short(&digest),
+    }
+}
+
+/// The first digits of a digest.
+pub(super) fn short(digest: &Digest) -> String {
+    let mut text = digest.to_string();
+    text.truncate(DIGEST_SHORT);
+    text.push('…');
+    text
+}
+
+/// The checkpoint that a page speaks for.
+pub(super) fn checkpoint(signed: &SignedCheckpoint) -> CheckpointView {
+    let checkpoint = signed.unverified();
+    CheckpointView {
+        tree_size: checkpoint.tree_size.get(),
+        root_hash: checkpoint.root_hash.to_string(),
+        origin: checkpoint.origin.to_string(),
+        note: signed.text(),
+    }
+}
+
+/// Names under which an entry's files are downloaded.
+pub(super) fn bundle_name(index: u64) -> String {
+    format!("retrace-{index}.bundle")
+}
+
+/// The name under which an entry's image is downloaded.
+pub(super) fn image_name(index: u64) -> String {
+    format!("retrace-{index}.png")
+}
+
+/// The command that checks an entry offline.
+pub(super) fn verify_command(index: u64, with_image: bool) -> String {
+    let image = if with_image { format!(" --image {}", image_name(index)) } else { String::new() };
+    format!("retrace-verify bundle {}{image} --public-key retrace.pub", bundle_name(index))
+}
+
+/// The commands of an entry's page.
+pub(super) fn commands(index: u64, entry: &Entry) -> Vec<Command> {
+    let with_image = matches!(entry, Entry::Generation(_));
+    let mut commands = vec![Command {
+        purpose: if with_image {
+            "This entry and its image, offline, with the public key alone"
+        } else {
+            "This entry, offline, with the public key alone"
+        },
+        text: verify_command(index, with_image),
+    }];
+    commands.push(Command {
+        purpose: "The whole ledger, from its entries, on the machine that serves it",
+        text: "retrace ledger check".to_owned(),
+    });
+    commands
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_shown_in_utc() {
+        let time = time(1_795_403_520_000);
+        assert_eq!(time.iso, "2026-11-23T03:12:00Z");
+        assert_eq!(time.text, "23 Nov 2026 03:12:00");
+    }
+
+    #[test]
+    fn a_time_beyond_the_calendar_is_shown_as_a_number() {
+        assert_eq!(time(u64::MAX).text, format!("{} ms after 1970", u64::MAX));
+    }
+
+    #[test]
+    fn the_command_names_the_files_that_the_page_offers() {
+        let command = verify_command(7, true);
+        assert!(command.contains(&bundle_name(7)) && command.contains(&image_name(7)));
+    }
+}

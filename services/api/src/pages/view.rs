@@ -1,0 +1,372 @@
+//! What the pages show, already in words: every value here is ready to be escaped and printed.
+//!
+//! The handlers translate domain values into these structures, the templates only lay them out. So
+//! a template cannot decide anything, and a test can render a page without a service behind it.
+
+use askama::Template;
+
+/// The places in the navigation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Home,
+    Studio,
+    Review,
+    Ledger,
+    /// A page outside the navigation: sign-in, errors.
+    Elsewhere,
+}
+
+impl Place {
+    /// The value of `aria-current` for the link to `other`; an empty value means "not here".
+    pub(crate) fn current(self, other: Place) -> &'static str {
+        if self == other { "page" } else { "false" }
+    }
+}
+
+/// How well the service is, in one of three steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    Good,
+    Warning,
+    Bad,
+}
+
+impl Level {
+    /// The suffix of the style class.
+    pub(crate) fn class(self) -> &'static str {
+        match self {
+            Level::Good => "good",
+            Level::Warning => "warning",
+            Level::Bad => "bad",
+        }
+    }
+}
+
+/// The health of the service in one line.
+#[derive(Clone, Debug)]
+pub(crate) struct Health {
+    pub(crate) level: Level,
+    pub(crate) line: String,
+}
+
+/// What surrounds the body of every page.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    pub(crate) title: String,
+    pub(crate) place: Place,
+    /// Name of the client whose key this browser holds.
+    pub(crate) client: Option<String>,
+    /// Whether the service has clients, so that pages need a key.
+    pub(crate) keys_exist: bool,
+}
+
+/// A name and a value, shown as one row of a definition list.
+#[derive(Clone, Debug)]
+pub(crate) struct Fact {
+    pub(crate) name: &'static str,
+    pub(crate) value: String,
+    /// Machine text: digests, keys, numbers that somebody may copy.
+    pub(crate) mono: bool,
+    pub(crate) link: Option<String>,
+}
+
+impl Fact {
+    /// Prose.
+    pub(crate) fn plain(name: &'static str, value: impl Into<String>) -> Fact {
+        Fact { name, value: value.into(), mono: false, link: None }
+    }
+
+    /// Machine text.
+    pub(crate) fn mono(name: &'static str, value: impl Into<String>) -> Fact {
+        Fact { name, value: value.into(), mono: true, link: None }
+    }
+
+    /// The same fact, leading to another page.
+    pub(crate) fn to(mut self, link: impl Into<String>) -> Fact {
+        self.link = Some(link.into());
+        self
+    }
+}
+
+/// One picture of a strip.
+#[derive(Clone, Debug)]
+pub(crate) struct StripTile {
+    pub(crate) source: String,
+    pub(crate) caption: String,
+    pub(crate) alt: String,
+}
+
+/// A row of pictures along the forward or the reverse process.
+#[derive(Clone, Debug)]
+pub(crate) struct Strip {
+    pub(crate) title: &'static str,
+    pub(crate) explanation: String,
+    pub(crate) tiles: Vec<StripTile>,
+}
+
+/// An error that the visitor can read where it happened.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    pub(crate) title: String,
+    pub(crate) detail: String,
+}
+
+/// A recent entry on the first page.
+#[derive(Clone, Debug)]
+pub(crate) struct RecentEntry {
+    pub(crate) index: u64,
+    pub(crate) kind: &'static str,
+    pub(crate) kind_class: &'static str,
+    pub(crate) picture: Option<String>,
+    pub(crate) line: String,
+    pub(crate) time: Time,
+}
+
+/// A moment: for machines and for people.
+#[derive(Clone, Debug)]
+pub(crate) struct Time {
+    pub(crate) iso: String,
+    pub(crate) text: String,
+}
+
+/// The signed tree head that a page speaks for.
+#[derive(Clone, Debug)]
+pub(crate) struct CheckpointView {
+    pub(crate) tree_size: u64,
+    pub(crate) root_hash: String,
+    pub(crate) origin: String,
+    pub(crate) note: String,
+}
+
+/// `/`
+#[derive(Template)]
+#[template(path = "home.html")]
+pub(crate) struct HomePage {
+    pub(crate) frame: Frame,
+    pub(crate) health: Health,
+    pub(crate) checkpoint: Option<CheckpointView>,
+    pub(crate) recent: Vec<RecentEntry>,
+    pub(crate) problem: Option<Problem>,
+}
+
+/// A choice of a select element.
+#[derive(Clone, Debug)]
+pub(crate) struct Choice {
+    pub(crate) value: String,
+    pub(crate) label: String,
+    pub(crate) selected: bool,
+}
+
+/// The studio's form as it was sent, or its defaults.
+#[derive(Clone, Debug)]
+pub(crate) struct StudioForm {
+    pub(crate) prompt: String,
+    pub(crate) prompt_chars_max: usize,
+    pub(crate) negative_prompt: String,
+    pub(crate) seed: String,
+    pub(crate) steps: String,
+    pub(crate) steps_max: u32,
+    pub(crate) guidance_scale: String,
+    pub(crate) count: String,
+    pub(crate) count_max: u32,
+    pub(crate) schedulers: Vec<Choice>,
+}
+
+/// One generated image with its provenance.
+#[derive(Clone, Debug)]
+pub(crate) struct GeneratedView {
+    pub(crate) index: u64,
+    pub(crate) picture: String,
+    pub(crate) alt: String,
+    pub(crate) download: String,
+    pub(crate) bundle: String,
+    pub(crate) facts: Vec<Fact>,
+    pub(crate) command: String,
+    pub(crate) strip: Option<Strip>,
+}
+
+/// `/studio`
+#[derive(Template)]
+#[template(path = "studio.html")]
+pub(crate) struct StudioPage {
+    pub(crate) frame: Frame,
+    pub(crate) model: String,
+    pub(crate) form: StudioForm,
+    pub(crate) problem: Option<Problem>,
+    pub(crate) notes: Vec<String>,
+    pub(crate) images: Vec<GeneratedView>,
+}
+
+/// One line of evidence.
+#[derive(Clone, Debug)]
+pub(crate) struct EvidenceView {
+    pub(crate) title: String,
+    pub(crate) finding: String,
+    pub(crate) limits: String,
+    /// `found`, `clear` or `unknown`.
+    pub(crate) state_class: &'static str,
+    pub(crate) state: &'static str,
+    pub(crate) link: Option<String>,
+}
+
+/// One rectangle of the heatmap, in pixels of the shown picture.
+#[derive(Clone, Debug)]
+pub(crate) struct HeatCell {
+    pub(crate) x: f32,
+    pub(crate) y: f32,
+    pub(crate) width: f32,
+    pub(crate) height: f32,
+    /// 0 to 1, printed as a fill opacity.
+    pub(crate) opacity: String,
+    pub(crate) label: String,
+}
+
+/// The examined picture with the heat above it.
+#[derive(Clone, Debug)]
+pub(crate) struct HeatmapView {
+    pub(crate) picture: String,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) cells: Vec<HeatCell>,
+    pub(crate) caption: String,
+    pub(crate) alt: String,
+}
+
+/// The calibrated probability on its scale.
+#[derive(Clone, Debug)]
+pub(crate) struct ProbabilityView {
+    pub(crate) percent: String,
+    pub(crate) meaning: String,
+    /// Places on a scale of 0 to 100.
+    pub(crate) marker: String,
+    pub(crate) lower: String,
+    pub(crate) upper: String,
+    pub(crate) lower_text: String,
+    pub(crate) upper_text: String,
+}
+
+/// The answer to one upload.
+#[derive(Clone, Debug)]
+pub(crate) struct ReviewResult {
+    pub(crate) file_name: String,
+    pub(crate) verdict: &'static str,
+    /// `generated`, `not-generated` or `inconclusive`.
+    pub(crate) verdict_class: &'static str,
+    pub(crate) reason: String,
+    pub(crate) probability: Option<ProbabilityView>,
+    pub(crate) no_probability: String,
+    pub(crate) evidence: Vec<EvidenceView>,
+    pub(crate) heatmap: Option<HeatmapView>,
+    pub(crate) strips: Vec<Strip>,
+    pub(crate) entry_index: u64,
+    pub(crate) bundle: String,
+    pub(crate) facts: Vec<Fact>,
+    pub(crate) command: String,
+}
+
+/// `/review`
+#[derive(Template)]
+#[template(path = "review.html")]
+pub(crate) struct ReviewPage {
+    pub(crate) frame: Frame,
+    pub(crate) bytes_max: u64,
+    pub(crate) limits: String,
+    pub(crate) scope: &'static str,
+    pub(crate) problem: Option<Problem>,
+    pub(crate) result: Option<ReviewResult>,
+}
+
+/// The ledger's search form as it was sent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SearchForm {
+    pub(crate) kinds: Vec<Choice>,
+    pub(crate) model: String,
+    pub(crate) client: String,
+    pub(crate) digest: String,
+    pub(crate) from: String,
+    pub(crate) to: String,
+    /// Whether any condition was set.
+    pub(crate) active: bool,
+}
+
+/// One row of the ledger's table.
+#[derive(Clone, Debug)]
+pub(crate) struct EntryRow {
+    pub(crate) index: u64,
+    pub(crate) time: Time,
+    pub(crate) kind: &'static str,
+    pub(crate) kind_class: &'static str,
+    pub(crate) subject: String,
+    pub(crate) client: String,
+    pub(crate) digest: String,
+    pub(crate) digest_short: String,
+}
+
+/// `/ledger`
+#[derive(Template)]
+#[template(path = "ledger.html")]
+pub(crate) struct LedgerPage {
+    pub(crate) frame: Frame,
+    pub(crate) search: SearchForm,
+    pub(crate) rows: Vec<EntryRow>,
+    pub(crate) checkpoint: Option<CheckpointView>,
+    /// Address of the next page.
+    pub(crate) next: Option<String>,
+    /// Address of the first page when this is a later one.
+    pub(crate) first: Option<String>,
+    pub(crate) problem: Option<Problem>,
+}
+
+/// `/ledger/{index}`
+#[derive(Template)]
+#[template(path = "entry.html")]
+pub(crate) struct EntryPage {
+    pub(crate) frame: Frame,
+    pub(crate) index: u64,
+    pub(crate) kind: &'static str,
+    pub(crate) kind_class: &'static str,
+    pub(crate) summary: String,
+    pub(crate) picture: Option<String>,
+    pub(crate) download: Option<String>,
+    pub(crate) facts: Vec<Fact>,
+    pub(crate) model_files: Vec<Part>,
+    pub(crate) leaf_hash: String,
+    pub(crate) proof: Vec<String>,
+    pub(crate) checkpoint: CheckpointView,
+    pub(crate) bundle: String,
+    pub(crate) commands: Vec<Command>,
+    pub(crate) payload: String,
+}
+
+/// A name and a digest that are both data: a file of the model and its digest.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) name: String,
+    pub(crate) value: String,
+}
+
+/// A command that the reader can run, with what it shows.
+#[derive(Clone, Debug)]
+pub(crate) struct Command {
+    pub(crate) purpose: &'static str,
+    pub(crate) text: String,
+}
+
+/// `/sign-in`
+#[derive(Template)]
+#[template(path = "sign_in.html")]
+pub(crate) struct SignInPage {
+    pub(crate) frame: Frame,
+    /// Where to go afterwards; a path of this service.
+    pub(crate) next: String,
+    pub(crate) problem: Option<Problem>,
+}
+
+/// Any refusal that has no form to stand in.
+#[derive(Template)]
+#[template(path = "problem.html")]
+pub(crate) struct ProblemPage {
+    pub(crate) frame: Frame,
+    pub(crate) status: u16,
+    pub(crate) problem: Problem,
+}
