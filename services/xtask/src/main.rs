@@ -1,8 +1,12 @@
 //! Developers' commands: native parts, demonstration, tests, benchmarks, fixtures.
 
+mod all_tests;
+mod model_manifest;
 mod native_parts;
 mod progress;
+mod queries;
 mod setup;
+mod temporary_cluster;
 mod tree;
 mod wheel;
 mod workspace;
@@ -30,6 +34,28 @@ enum Command {
         #[arg(long)]
         gpu: bool,
     },
+    /// Runs every test; needs nothing that somebody started by hand.
+    #[command(trailing_var_arg = true)]
+    Test {
+        /// Arguments for `cargo test`, for example `--package provenance` or `-- --nocapture`.
+        #[arg(allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Describes the ledger's queries in `.sqlx/`, against a freshly migrated database.
+    Sqlx {
+        /// Only compares; fails when the committed descriptions are stale.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Writes `models/manifest.toml`, or compares it with the files.
+    Models {
+        /// Writes the manifest.
+        #[arg(long, required_unless_present = "check", conflicts_with = "check")]
+        write: bool,
+        /// Only compares; fails when the manifest is stale.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -47,7 +73,11 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         Command::Setup { gpu } => {
             setup::run(&workspace, setup::Options { gpu: *gpu })?;
-            Ok(ExitCode::SUCCESS)
+            eprintln!("the native parts are in {}", workspace.runtime().display());
         }
+        Command::Test { arguments } => return all_tests::run(&workspace, arguments),
+        Command::Sqlx { check } => queries::run(&workspace, *check)?,
+        Command::Models { write: _, check } => model_manifest::run(&workspace, *check)?,
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -34,28 +34,12 @@ impl Step {
         Self { bar, what }
     }
 
-    /// Starts a step of `length` bytes.
-    pub fn bytes(what: impl Into<String>, length: u64) -> Self {
-        Self::measured(
-            what.into(),
-            length,
-            "{msg} [{bar:30}] {bytes}/{total_bytes}",
-        )
-    }
-
     /// Starts a step of `length` equal pieces.
     pub fn pieces(what: impl Into<String>, length: u64) -> Self {
-        Self::measured(
-            what.into(),
-            length,
-            "{msg} [{bar:30}] {pos}/{len} ({elapsed})",
-        )
-    }
-
-    fn measured(what: String, length: u64, template: &str) -> Self {
+        let what = what.into();
         let bar = if std::io::stderr().is_terminal() {
-            let style =
-                ProgressStyle::with_template(template).expect("the template is well-formed");
+            let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} ({elapsed})")
+                .expect("the template is well-formed");
             ProgressBar::new(length)
                 .with_style(style.progress_chars("=> "))
                 .with_message(what.clone())
@@ -64,11 +48,6 @@ impl Step {
             ProgressBar::hidden()
         };
         Self { bar, what }
-    }
-
-    /// Sets how far a measured step has come.
-    pub fn set_position(&self, position: u64) {
-        self.bar.set_position(position);
     }
 
     /// Moves a measured step on.

@@ -43,7 +43,6 @@ pub fn run(workspace: &Workspace, options: Options) -> Result<()> {
             .with_context(|| format!("native part {} {}", part.name, part.version))?;
     }
     remove(&incoming)?;
-    eprintln!("the native parts are in {}", runtime.display());
     Ok(())
 }
 

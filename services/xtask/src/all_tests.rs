@@ -1,0 +1,25 @@
+//! `cargo xtask test`: every test of the workspace.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::setup;
+use crate::workspace::Workspace;
+
+/// Brings the native parts and runs `cargo test --workspace`, documentation examples included. Further arguments go to
+/// cargo.
+pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
+    setup::run(workspace, setup::Options::default())?;
+    let status = workspace
+        .cargo()
+        .args(["test", "--workspace"])
+        .args(arguments)
+        .status()
+        .context("cargo cannot be started")?;
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
