@@ -1,38 +1,90 @@
-//! The options that say where things are: state, models, native parts, database.
+//! The options that say where things are: models, native parts, state, database.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use api::config::{Config, EngineOptions, ORIGIN_DEFAULT};
+use clap::{Args, ValueEnum};
+use onnx::Provider;
 
-/// Options that every command with a model or a ledger takes.
+/// Where the service keeps its state when nobody says.
+const STATE_DEFAULT: &str = "./retrace-state/";
+
+/// Options of every command that runs a model.
 #[derive(Debug, Args, Clone)]
-#[command(next_help_heading = "Environment")]
-pub struct EnvironmentArgs {
-    /// State folder: keys, images, private database
-    #[arg(long, env = "RETRACE_STATE", value_name = "DIR")]
-    pub state: Option<PathBuf>,
-
+#[command(next_help_heading = "Models")]
+pub struct EngineArgs {
     /// Model folder with manifest.toml [default: models/ upwards from the working folder]
-    #[arg(long, env = "RETRACE_MODELS", value_name = "DIR")]
-    pub models: Option<PathBuf>,
+    #[arg(long, env = "RETRACE_MODELS", value_name = "DIR", hide_env_values = true)]
+    models: Option<PathBuf>,
 
     /// Native parts [default: .runtime/ upwards from the working folder]
-    #[arg(long, env = "RETRACE_RUNTIME", value_name = "DIR")]
-    pub runtime: Option<PathBuf>,
+    #[arg(long, env = "RETRACE_RUNTIME", value_name = "DIR", hide_env_values = true)]
+    runtime: Option<PathBuf>,
 
-    /// Postgres to use instead of the private cluster
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    pub database_url: Option<String>,
-
-    /// Execution provider of the models: cpu or cuda
+    /// Where models run
     #[arg(long, env = "RETRACE_PROVIDER", value_name = "NAME", default_value = "cpu")]
-    pub provider: String,
+    provider: ProviderName,
 
-    /// Fail when the asked provider is missing, instead of falling back to the CPU
-    #[arg(long)]
-    pub require_gpu: bool,
+    /// Fail when the asked provider does not work, instead of falling back to the processor
+    #[arg(long, env = "RETRACE_REQUIRE_GPU")]
+    require_gpu: bool,
 
-    /// Threads of the models [default: one per core]
-    #[arg(long, value_name = "COUNT")]
-    pub threads: Option<usize>,
+    /// Threads inside one operator; 0 means one per core
+    #[arg(long, env = "RETRACE_THREADS", value_name = "COUNT", default_value_t = 0)]
+    threads: usize,
+}
+
+/// Options of every command that reaches the ledger.
+#[derive(Debug, Args, Clone)]
+#[command(next_help_heading = "State")]
+pub struct StateArgs {
+    /// State folder: keys, images, checkpoints, private database
+    #[arg(long, env = "RETRACE_STATE", value_name = "DIR", default_value = STATE_DEFAULT)]
+    state: PathBuf,
+
+    /// Postgres to use instead of the private cluster in the state folder
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<String>,
+
+    /// Name of the log in checkpoints and keys; changing it starts another log
+    #[arg(long, env = "RETRACE_ORIGIN", value_name = "NAME", default_value = ORIGIN_DEFAULT)]
+    origin: String,
+}
+
+/// The execution providers, as the command line spells them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProviderName {
+    /// The processor
+    Cpu,
+    /// An NVIDIA GPU
+    Cuda,
+}
+
+impl EngineArgs {
+    /// The library's options, with a generator from another folder where one is named.
+    pub fn options(&self, generator: Option<PathBuf>) -> EngineOptions {
+        EngineOptions {
+            models: self.models.clone(),
+            runtime: self.runtime.clone(),
+            generator,
+            provider: match self.provider {
+                ProviderName::Cpu => Provider::Cpu,
+                ProviderName::Cuda => Provider::Cuda,
+            },
+            require_gpu: self.require_gpu,
+            threads: self.threads,
+        }
+    }
+}
+
+impl StateArgs {
+    /// The service's configuration on this state.
+    pub fn config(&self, engine: EngineOptions) -> Config {
+        Config {
+            database_url: self.database_url.clone(),
+            origin: self.origin.clone(),
+            engine,
+            ..Config::new(self.state.clone())
+        }
+    }
 }

@@ -216,8 +216,8 @@ pub(crate) struct HeatCell {
     pub(crate) y: f32,
     pub(crate) width: f32,
     pub(crate) height: f32,
-    /// 0 to 1, printed as a fill opacity.
-    pub(crate) opacity: String,
+    /// Colour, from 0 (least like diffusion output) to 8.
+    pub(crate) step: u8,
     pub(crate) label: String,
 }
 
@@ -369,4 +369,93 @@ pub(crate) struct ProblemPage {
     pub(crate) frame: Frame,
     pub(crate) status: u16,
     pub(crate) problem: Problem,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame() -> Frame {
+        Frame {
+            title: "Test".to_owned(),
+            place: Place::Studio,
+            client: Some("<b>client</b>".to_owned()),
+            keys_exist: true,
+        }
+    }
+
+    fn form(prompt: &str) -> StudioForm {
+        StudioForm {
+            prompt: prompt.to_owned(),
+            prompt_chars_max: 1000,
+            negative_prompt: prompt.to_owned(),
+            seed: String::new(),
+            steps: "30".to_owned(),
+            steps_max: 100,
+            guidance_scale: "5".to_owned(),
+            count: "1".to_owned(),
+            count_max: 4,
+            schedulers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_studio_escapes_the_prompt_and_everything_else_that_people_write() {
+        let hostile = "</textarea><script>alert(1)</script>\" onfocus=\"alert(2)";
+        let page = StudioPage {
+            frame: frame(),
+            model: hostile.to_owned(),
+            form: form(hostile),
+            problem: Some(Problem { title: hostile.to_owned(), detail: hostile.to_owned() }),
+            notes: vec![hostile.to_owned()],
+            images: Vec::new(),
+        };
+        let html = page.render().unwrap();
+        assert!(!html.contains("<script>alert"), "{html}");
+        assert!(!html.contains("<b>client</b>"), "{html}");
+        assert!(!html.contains("\" onfocus=\""), "{html}");
+    }
+
+    #[test]
+    fn a_refused_request_keeps_what_was_written() {
+        let page = StudioPage {
+            frame: frame(),
+            model: "model".to_owned(),
+            form: form("a red heart"),
+            problem: Some(Problem {
+                title: "Refused".to_owned(),
+                detail: "steps 900 is over the limit of 100".to_owned(),
+            }),
+            notes: Vec::new(),
+            images: Vec::new(),
+        };
+        let html = page.render().unwrap();
+        assert!(html.contains(">a red heart</textarea>"), "{html}");
+        assert!(html.contains("over the limit of 100"), "{html}");
+        assert!(html.contains("role=\"alert\""), "{html}");
+    }
+
+    #[test]
+    fn the_navigation_says_where_the_reader_is() {
+        let html = ProblemPage {
+            frame: Frame { place: Place::Ledger, ..frame() },
+            status: 404,
+            problem: Problem { title: "No such entry".to_owned(), detail: String::new() },
+        };
+        let html = html.render().unwrap();
+        assert!(html.contains("href=\"/ledger\" aria-current=\"page\""), "{html}");
+        assert_eq!(html.matches("aria-current=\"page\"").count(), 1);
+    }
+
+    #[test]
+    fn pages_load_nothing_from_elsewhere() {
+        let html = SignInPage { frame: frame(), next: "/".to_owned(), problem: None };
+        let html = html.render().unwrap();
+        for attribute in ["src=\"", "href=\""] {
+            for part in html.split(attribute).skip(1) {
+                assert!(part.starts_with('/') || part.starts_with('#'), "{part}");
+            }
+        }
+        assert!(!html.contains("style=\"") && !html.contains("onclick"), "{html}");
+    }
 }

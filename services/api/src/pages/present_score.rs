@@ -1,0 +1,271 @@
+//! An assessment in words: what the verdict rests on, and what each finding can and cannot show.
+
+use detector::calibration::StratumThresholds;
+use detector::{Assessment, Evidence, Heatmap, Verdict};
+
+use super::view::{EvidenceView, HeatCell, HeatmapView, ProbabilityView};
+
+/// Colours of the heatmap's scale.
+const HEAT_STEPS: f32 = 9.0;
+
+/// The verdict as a heading, and the style class that goes with it.
+pub(super) fn verdict(verdict: Verdict) -> (&'static str, &'static str) {
+    match verdict {
+        Verdict::LikelyGenerated => ("Likely generated", "generated"),
+        Verdict::LikelyNotGenerated => ("Likely not generated", "not-generated"),
+        Verdict::Inconclusive => ("Inconclusive", "inconclusive"),
+    }
+}
+
+/// A lower-case phrase as a sentence.
+pub(super) fn sentence(phrase: &str) -> String {
+    let mut letters = phrase.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string());
+    let stop = if phrase.ends_with('.') { "" } else { "." };
+    format!("{}{}{stop}", first.unwrap_or_default(), letters.as_str())
+}
+
+/// The probability on its scale with the thresholds that decided; none where nothing was measured.
+pub(super) fn probability(
+    assessment: &Assessment,
+    thresholds: Option<&StratumThresholds>,
+) -> Option<ProbabilityView> {
+    let probability = f64::from(assessment.probability?);
+    let low = thresholds.and_then(|thresholds| thresholds.not_generated_max);
+    let high = thresholds.and_then(|thresholds| thresholds.generated_min);
+    let text = |threshold: Option<f64>, known: &str, verdict: &str| match threshold {
+        Some(value) => format!("{known} {}: {verdict}.", percent(value)),
+        None => format!("At this quality no score is enough for \"{verdict}\"."),
+    };
+    Some(ProbabilityView {
+        percent: percent(probability),
+        meaning: meaning(probability),
+        // The marker is one unit wide and stays inside the scale.
+        marker: format!("{:.1}", (probability * 100.0 - 0.5).clamp(0.0, 99.0)),
+        lower: format!("{:.1}", low.unwrap_or(0.0) * 100.0),
+        upper: format!("{:.1}", high.unwrap_or(1.0) * 100.0),
+        lower_text: text(low, "Up to", "likely not generated"),
+        upper_text: text(high, "From", "likely generated"),
+    })
+}
+
+/// Percent without decimals, but never a false certainty.
+fn percent(probability: f64) -> String {
+    match probability * 100.0 {
+        value if value < 1.0 => "under 1 %".to_owned(),
+        value if value > 99.0 => "over 99 %".to_owned(),
+        value => format!("{value:.0} %"),
+    }
+}
+
+fn meaning(probability: f64) -> String {
+    format!(
+        "Had as many generated as real pictures been uploaded, and were they like those of the \
+         calibration set, {} of the pictures with this score would be generated. Where generated \
+         pictures are rarer, fewer are.",
+        percent(probability)
+    )
+}
+
+/// The findings, and the questions to which nothing was found.
+pub(super) fn evidence(assessment: &Assessment) -> Vec<EvidenceView> {
+    let mut items: Vec<EvidenceView> = assessment.evidence.iter().map(item).collect();
+    let has = |wanted: fn(&Evidence) -> bool| assessment.evidence.iter().any(wanted);
+    if !has(|finding| matches!(finding, Evidence::OwnEntry { .. })) {
+        items.push(clear(
+            "This ledger",
+            "No entry has the digest of this file or of these pixels.",
+            "One changed pixel changes the digest: an edited copy of an image made here is not found.",
+        ));
+    }
+    if !has(|finding| matches!(finding, Evidence::GeneratorMark { .. })) {
+        items.push(clear(
+            "Marks of generators",
+            "The file's metadata names no generator.",
+            "Most platforms remove metadata. A missing mark shows nothing.",
+        ));
+    }
+    if !has(|finding| matches!(finding, Evidence::ContentCredentials { .. })) {
+        items.push(EvidenceView {
+            title: "Content Credentials".to_owned(),
+            finding: "This version does not read them.".to_owned(),
+            limits: "Use a C2PA tool beside this page.".to_owned(),
+            state_class: "unknown",
+            state: "Not examined",
+            link: None,
+        });
+    }
+    items
+}
+
+fn clear(title: &str, finding: &str, limits: &str) -> EvidenceView {
+    EvidenceView {
+        title: title.to_owned(),
+        finding: finding.to_owned(),
+        limits: limits.to_owned(),
+        state_class: "clear",
+        state: "Not found",
+        link: None,
+    }
+}
+
+fn item(finding: &Evidence) -> EvidenceView {
+    let (title, state, limits) = describe(finding);
+    let link = match finding {
+        Evidence::OwnEntry { leaf_index, .. } => Some(format!("/ledger/{leaf_index}")),
+        _ => None,
+    };
+    EvidenceView {
+        title,
+        finding: sentence(&finding.sentence()),
+        limits: limits.to_owned(),
+        state_class: if state == "Found" { "found" } else { "clear" },
+        state,
+        link,
+    }
+}
+
+/// Title, state and limits of a finding.
+fn describe(finding: &Evidence) -> (String, &'static str, &'static str) {
+    match finding {
+        Evidence::PriorTrace { .. } => (
+            "Trace under the photo prior".to_owned(),
+            "Measured",
+            "The probability rests on this alone. Heavy compression, resizing and noise reduction \
+             weaken the trace, and cameras that smooth strongly can leave a similar one.",
+        ),
+        Evidence::OwnEntry { .. } => (
+            "This ledger".to_owned(),
+            "Found",
+            "Says that this service made these pixels, as the signed entry records.",
+        ),
+        Evidence::GeneratorMark { .. } => (
+            "Mark of a generator".to_owned(),
+            "Found",
+            "A claim of whoever wrote the file. It can be put on a photograph and taken off a \
+             generated picture.",
+        ),
+        Evidence::ContentCredentials { .. } => (
+            "Content Credentials".to_owned(),
+            "Found",
+            "A valid signature shows who signed, not that the content is true.",
+        ),
+        Evidence::GeneratorInversion { model, made_by_model, .. } => (
+            format!("Inversion with {model}"),
+            if *made_by_model { "Found" } else { "Not found" },
+            "Answers only whether this one model made the picture, at the size at which it makes \
+             pictures; an edited copy may be missed.",
+        ),
+        Evidence::JpegQuality { .. } => (
+            "Compression".to_owned(),
+            "Measured",
+            "Read from the file as it is now. What happened to the picture before is measured from \
+             its pixels.",
+        ),
+    }
+}
+
+/// The heatmap over `picture`, a reduced copy of the upload; none where no patch was looked at.
+pub(super) fn heatmap(heatmap: &Heatmap, picture: String) -> HeatmapView {
+    let side = heatmap.side as f32;
+    let cells: Vec<HeatCell> = heatmap
+        .cells
+        .iter()
+        .map(|cell| HeatCell {
+            x: cell.x as f32,
+            y: cell.y as f32,
+            width: side,
+            height: side,
+            step: heat_step(cell.raw_score),
+            label: format!("raw score {:.2}", cell.raw_score),
+        })
+        .collect();
+    let caption = if cells.is_empty() {
+        "No patch could be looked at.".to_owned()
+    } else {
+        format!(
+            "{} patches of {} pixels were looked at, the places between them were not. A patch's \
+             colour is its own raw score, much less certain than the picture's, and no outline of \
+             an edit.",
+            cells.len(),
+            heatmap.side
+        )
+    };
+    let highest = heatmap.cells.iter().max_by(|a, b| a.raw_score.total_cmp(&b.raw_score));
+    let alt = highest.map_or("The examined picture.".to_owned(), |cell| {
+        format!(
+            "The examined picture with {} coloured patches; the one most like diffusion output \
+             starts at column {}, row {}.",
+            heatmap.cells.len(),
+            cell.x,
+            cell.y
+        )
+    });
+    HeatmapView { picture, width: heatmap.width, height: heatmap.height, cells, caption, alt }
+}
+
+/// Raw scores are log-odds; the logistic curve spreads them over the colours.
+fn heat_step(raw_score: f32) -> u8 {
+    let share = 1.0 / (1.0 + (-raw_score).exp());
+    (share * HEAT_STEPS).clamp(0.0, HEAT_STEPS - 1.0) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assessment(probability: Option<f32>, evidence: Vec<Evidence>) -> Assessment {
+        Assessment {
+            verdict: Verdict::Inconclusive,
+            reason: detector::Reason::BetweenThresholds,
+            probability,
+            raw_score: probability,
+            detector_version: "test 1".to_owned(),
+            calibration_version: "1".to_owned(),
+            thresholds_version: "1".to_owned(),
+            evidence,
+            heatmap: Heatmap { width: 1, height: 1, side: 1, cells: Vec::new() },
+            scope: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_probability_is_never_shown_as_certain() {
+        let shown = |value| probability(&assessment(Some(value), Vec::new()), None).unwrap();
+        assert_eq!(shown(1.0).percent, "over 99 %");
+        assert_eq!(shown(0.0).percent, "under 1 %");
+        assert_eq!(shown(0.937).percent, "94 %");
+    }
+
+    #[test]
+    fn a_missing_threshold_is_said_and_leaves_no_zone_on_the_scale() {
+        let view = probability(&assessment(Some(0.5), Vec::new()), None).unwrap();
+        assert_eq!((view.lower.as_str(), view.upper.as_str()), ("0.0", "100.0"));
+        assert!(view.upper_text.contains("no score is enough"));
+    }
+
+    #[test]
+    fn questions_without_a_finding_are_answered_too() {
+        let items = evidence(&assessment(None, Vec::new()));
+        let states: Vec<_> = items.iter().map(|item| (item.title.as_str(), item.state)).collect();
+        let expected = [
+            ("This ledger", "Not found"),
+            ("Marks of generators", "Not found"),
+            ("Content Credentials", "Not examined"),
+        ];
+        assert_eq!(states, expected);
+    }
+
+    #[test]
+    fn an_own_entry_leads_to_its_page() {
+        let found = Evidence::OwnEntry { leaf_index: 12, exact_file: true };
+        let items = evidence(&assessment(None, vec![found]));
+        assert_eq!(items[0].link.as_deref(), Some("/ledger/12"));
+        assert_eq!(items[0].state, "Found");
+    }
+
+    #[test]
+    fn heat_colours_cover_the_scale() {
+        assert_eq!((heat_step(-20.0), heat_step(0.0), heat_step(20.0)), (0, 4, 8));
+    }
+}
