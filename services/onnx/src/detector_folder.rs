@@ -1,0 +1,164 @@
+//! A detector from its folder: prior, heads, calibration, thresholds, feature schema.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use detector::features::FeatureSchema;
+use detector::{
+    Assessment, Calibration, DetectorProfile, Features, ImageTrace, PictureView, Thresholds,
+};
+use provenance::Digest;
+use serde::Deserialize;
+
+use crate::error::OnnxError;
+use crate::heads::Heads;
+use crate::prior::PhotoPrior;
+use crate::runtime::Runtime;
+
+/// `detector.json`: which files make up a detector.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Contents {
+    name: String,
+    version: String,
+    prior: String,
+    heads: Vec<String>,
+}
+
+/// What a score entry says about the detector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DetectorIdentity {
+    /// Name of the detector.
+    pub name: String,
+    /// Version of prior and heads.
+    pub version: String,
+    /// One digest over the paths and digests of all parts.
+    pub digest: Digest,
+    /// Digest of each file by its path in the folder.
+    pub parts: BTreeMap<String, Digest>,
+}
+
+/// A detector, ready to assess pictures.
+#[derive(Debug)]
+pub struct Detector {
+    identity: DetectorIdentity,
+    profile: DetectorProfile,
+    prior: PhotoPrior,
+    heads: Heads,
+}
+
+impl Detector {
+    /// Opens the folder: `detector.json` names the prior and the heads; `features.json`,
+    /// `calibration.json` and `thresholds.json` lie beside it.
+    ///
+    /// # Errors
+    /// What is missing or does not fit together, by file.
+    pub fn open(runtime: &Runtime, folder: &Path) -> Result<Self, OnnxError> {
+        let mut parts = Parts {
+            folder,
+            digests: BTreeMap::new(),
+        };
+        let contents: Contents = serde_json::from_str(&parts.text("detector.json")?)
+            .map_err(|error| OnnxError::folder(&folder.join("detector.json"), error.to_string()))?;
+        let schema = FeatureSchema::parse(&parts.text("features.json")?)?;
+        let calibration = Calibration::parse(&parts.text("calibration.json")?)?;
+        let thresholds = Thresholds::parse(&parts.text("thresholds.json")?)?;
+        let columns = schema.names.len();
+        let version = format!("{} {}", contents.name, contents.version);
+        let profile = DetectorProfile::new(version, schema, calibration, thresholds)?;
+        let prior = PhotoPrior::open(runtime, &parts.file(&contents.prior)?)?;
+        let mut heads = Vec::with_capacity(contents.heads.len());
+        for head in &contents.heads {
+            heads.push(parts.file(head)?);
+        }
+        let heads = Heads::open(runtime, &heads, columns)?;
+        let identity = DetectorIdentity {
+            name: contents.name,
+            version: contents.version,
+            digest: parts.digest(),
+            parts: parts.digests,
+        };
+        Ok(Self {
+            identity,
+            profile,
+            prior,
+            heads,
+        })
+    }
+
+    /// Name, version and digests.
+    pub fn identity(&self) -> &DetectorIdentity {
+        &self.identity
+    }
+
+    /// Schema, calibration and thresholds.
+    pub fn profile(&self) -> &DetectorProfile {
+        &self.profile
+    }
+
+    /// Takes the trace of a picture under the detector's own configuration.
+    ///
+    /// # Errors
+    /// Whatever the prior says.
+    pub fn trace(&mut self, picture: &PictureView<'_>) -> Result<ImageTrace, OnnxError> {
+        Ok(detector::extract(
+            picture,
+            &self.profile.schema.config,
+            &mut self.prior,
+        )?)
+    }
+
+    /// Assesses a trace that this detector took.
+    ///
+    /// # Errors
+    /// Whatever the heads say.
+    pub fn assess_trace(&mut self, trace: &ImageTrace) -> Result<Assessment, OnnxError> {
+        let features: Features = detector::features(trace);
+        let scores = self.heads.scores(features.rows.view())?;
+        Ok(detector::assess(trace, &features, &scores, &self.profile)?)
+    }
+
+    /// Trace, features, raw scores, calibration and verdict in one go.
+    ///
+    /// # Errors
+    /// As [`Detector::trace`] and [`Detector::assess_trace`].
+    pub fn assess(&mut self, picture: &PictureView<'_>) -> Result<Assessment, OnnxError> {
+        let trace = self.trace(picture)?;
+        self.assess_trace(&trace)
+    }
+}
+
+/// Reads files of a folder and keeps their digests.
+struct Parts<'a> {
+    folder: &'a Path,
+    digests: BTreeMap<String, Digest>,
+}
+
+impl Parts<'_> {
+    fn bytes(&mut self, name: &str) -> Result<Vec<u8>, OnnxError> {
+        let path = self.folder.join(name);
+        let bytes = std::fs::read(&path).map_err(|error| OnnxError::from_io(&path, &error))?;
+        self.digests.insert(name.to_owned(), Digest::of(&bytes));
+        Ok(bytes)
+    }
+
+    fn text(&mut self, name: &str) -> Result<String, OnnxError> {
+        String::from_utf8(self.bytes(name)?)
+            .map_err(|error| OnnxError::folder(&self.folder.join(name), error.to_string()))
+    }
+
+    fn file(&mut self, name: &str) -> Result<std::path::PathBuf, OnnxError> {
+        self.bytes(name)?;
+        Ok(self.folder.join(name))
+    }
+
+    /// SHA-256 of one line `<digest>  <path>` for each part, in order of path.
+    fn digest(&self) -> Digest {
+        let lines: String = self
+            .digests
+            .iter()
+            .map(|(path, digest)| format!("{digest}  {path}\n"))
+            .collect();
+        Digest::of(lines.as_bytes())
+    }
+}
