@@ -298,7 +298,7 @@ def refused_checkpoints(sample):
         "invalid-key-name--two-spaces": good.replace("— ", "—  "),
         "malformed--trailing-space": good[:-1] + " \n",
         "malformed--signature-with-spare-bits": named(with_spare_bits(signature)),
-        "malformed--signature-without-padding": named(signature.rstrip("=") + "A"),
+        "malformed--signature-without-padding": named(signature.rstrip("=")),
         "malformed--signature-of-a-key-id-alone": named(b64(raw[:4])),
         "malformed--seventeen-lines": lined(*[line] * 17),
         "malformed--extension-line": noted(text + "extension\n"),
