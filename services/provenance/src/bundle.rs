@@ -141,9 +141,8 @@ impl Bundle {
         merkle::verify_inclusion(
             &self.envelope.leaf_hash(),
             self.proof.leaf_index,
-            checkpoint.tree_size,
+            &checkpoint.tree_head(),
             &self.proof.inclusion_proof,
-            &checkpoint.root_hash,
         )
     }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::encoding::{base64_digest, base64_encode, decimal_u64};
 use crate::keys::check_key_name;
-use crate::merkle::empty_root;
+use crate::merkle::{TreeHead, empty_root};
 use crate::note::SignedNote;
 use crate::{CheckpointSigner, CheckpointVerifier, Digest, ProvenanceError, TreeSize};
 
@@ -41,6 +41,14 @@ impl Checkpoint {
             checkpoint: self,
             note,
         })
+    }
+
+    /// Size and root, as proofs want them.
+    pub fn tree_head(&self) -> TreeHead {
+        TreeHead {
+            size: self.tree_size,
+            root_hash: self.root_hash,
+        }
     }
 
     /// The text under the signature: origin, tree size and root hash, a line each.
@@ -152,5 +160,29 @@ impl FromStr for SignedCheckpoint {
 
     fn from_str(text: &str) -> Result<Self, ProvenanceError> {
         Self::parse(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_of_another_log_is_not_signed() {
+        let signer = CheckpointSigner::from_seed("retrace.test/log", [1; 32]).unwrap();
+        let checkpoint = |origin: &str, tree_size, root_hash| Checkpoint {
+            origin: origin.to_owned(),
+            tree_size: TreeSize::new(tree_size),
+            root_hash,
+        };
+        let other = checkpoint("other.test/log", 1, Digest::of(b"x"));
+        assert_eq!(other.sign(&signer).unwrap_err().code(), "origin-mismatch");
+        let wrong_root = checkpoint("retrace.test/log", 0, Digest::of(b"x"));
+        assert_eq!(
+            wrong_root.sign(&signer).unwrap_err().code(),
+            "root-mismatch"
+        );
+        let empty = checkpoint("retrace.test/log", 0, empty_root());
+        assert!(empty.sign(&signer).is_ok());
     }
 }

@@ -23,3 +23,33 @@ pub fn commit(salt: &[u8; 32], text: &[u8]) -> Digest {
     let inner = Digest::of_parts(&[&inner_pad, text]);
     Digest::of_parts(&[&outer_pad, inner.as_bytes()])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commitment_is_the_hmac_of_its_text() {
+        // Made with Python: hmac.new(bytes(range(32)), text, "sha256").hexdigest().
+        let salt: [u8; 32] = std::array::from_fn(|place| u8::try_from(place).unwrap());
+        for (text, expected) in [
+            (
+                "",
+                "d38b42096d80f45f826b44a9d5607de72496a415d3f4a1a8c88e3bb9da8dc1cb",
+            ),
+            (
+                "a red heart",
+                "1ae5ac9396145c21ec2fb57dda6ea7826032ba80fa626f9b5916760ce36bcb45",
+            ),
+        ] {
+            assert_eq!(commit(&salt, text.as_bytes()).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn another_salt_or_text_gives_another_commitment() {
+        let commitment = commit(&[1; 32], b"a red heart");
+        assert_ne!(commit(&[2; 32], b"a red heart"), commitment);
+        assert_ne!(commit(&[1; 32], b"a red heart "), commitment);
+    }
+}

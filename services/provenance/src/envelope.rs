@@ -159,3 +159,35 @@ fn pre_authentication_encoding(payload: &[u8]) -> Vec<u8> {
     );
     [header.as_bytes(), payload].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Digest, RecordedDetector, RecordedVerdict, ScoreEntry};
+
+    #[test]
+    fn an_entry_that_could_not_be_read_back_is_not_signed() {
+        let signer = EntrySigner::from_seed("retrace.test/log", [1; 32]).unwrap();
+        let digest = Digest::of(b"");
+        let mut entry = ScoreEntry {
+            request_id: "1".to_owned(),
+            created_at_ms: 0,
+            client: "studio".to_owned(),
+            upload_commitment: digest,
+            detector: RecordedDetector {
+                name: "photo-prior".to_owned(),
+                version: "1".to_owned(),
+                digest,
+            },
+            calibration_version: "1".to_owned(),
+            thresholds_version: "1".to_owned(),
+            verdict: RecordedVerdict::Inconclusive,
+            probability: None,
+        };
+        let envelope = Envelope::sign(&Entry::Score(entry.clone()), &signer).unwrap();
+        assert_eq!(Envelope::parse(&envelope.to_bytes()), Ok(envelope));
+        entry.client = "two\nlines".to_owned();
+        let refused = Envelope::sign(&Entry::Score(entry), &signer).unwrap_err();
+        assert_eq!(refused.code(), "invalid-entry-field");
+    }
+}

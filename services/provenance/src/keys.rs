@@ -414,3 +414,51 @@ impl FromStr for PublicKeys {
         Self::parse(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_file_is_64_lower_case_digits_and_at_most_one_newline() {
+        let text = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+        let seed = SecretSeed::parse_hex(text).unwrap();
+        assert_eq!(*seed.to_hex(), text);
+        assert!(SecretSeed::parse_hex(&format!("{text}\n")).is_ok());
+        for refused in [
+            format!("{text}\n\n"),
+            format!(" {text}"),
+            text.to_uppercase(),
+            text[2..].to_owned(),
+            format!("{text}00"),
+            String::new(),
+        ] {
+            assert!(SecretSeed::parse_hex(&refused).is_err(), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_secret_is_ever_printed() {
+        let seed = SecretSeed::from_bytes([0xab; 32]);
+        let signer = EntrySigner::from_seed("retrace.test/log", seed.clone()).unwrap();
+        let printed = format!("{signer:?}");
+        assert!(printed.contains("retrace.test/log/entries"));
+        assert!(
+            !printed.contains("abab") && !printed.contains("171"),
+            "{printed}"
+        );
+        let refused = SecretSeed::parse_hex(&"AB".repeat(32)).err().unwrap();
+        assert!(!refused.to_string().contains("AB"));
+    }
+
+    #[test]
+    fn an_origin_that_a_note_cannot_carry_is_refused() {
+        for origin in ["", "a b", "a+b", "a\nb", "a\u{a0}b", &"n".repeat(300)] {
+            assert!(
+                CheckpointSigner::from_seed(origin, [1; 32]).is_err(),
+                "{origin:?}"
+            );
+        }
+        assert!(EntrySigner::from_seed(&"n".repeat(250), [1; 32]).is_err());
+    }
+}

@@ -20,10 +20,19 @@ pub use appender::{Appender, NewNode};
 pub use nodes::{NodeId, ProofNodes, consistency_nodes, fold_root, inclusion_nodes, root_nodes};
 pub use verify::{verify_consistency, verify_inclusion};
 
-use crate::Digest;
+use crate::{Digest, TreeSize};
 
 /// A hash of a tree node.
 pub type Hash = Digest;
+
+/// The size of a tree and its root hash, which together fix every leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TreeHead {
+    /// The number of leaves.
+    pub size: TreeSize,
+    /// The root over them.
+    pub root_hash: Hash,
+}
 
 /// Before the data of a leaf, so that no leaf can be read as an inner node.
 const LEAF_PREFIX: [u8; 1] = [0x00];
