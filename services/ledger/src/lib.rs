@@ -1,1 +1,41 @@
-//! The append-only ledger on Postgres: append, sequencer, proofs, keys of clients, the private cluster.
+//! The append-only ledger on Postgres.
+//!
+//! # How an entry is recorded
+//!
+//! 1. Any process signs an entry and hands it to [`Ledger::append`], which queues it.
+//! 2. One process at a time holds the lease of the [`sequencer`](sequencer::Sequencer). It takes a
+//!    batch out of the queue, verifies each signature, and writes entries and tree nodes in one
+//!    transaction, with leaf indexes that have no gaps.
+//! 3. It signs a checkpoint over the new tree and replaces the last signed one in the checkpoint
+//!    store, a file outside the database. This is what shows a database that was rolled back.
+//! 4. It publishes the checkpoint, and every waiting `append` answers with the proof.
+//!
+//! # Who may do what
+//!
+//! Tables belong to the login that migrates; the service works as the role `retrace_app`, which may
+//! add entries, nodes and checkpoints and read them, and nothing else. Triggers refuse changes by
+//! everyone. Neither stops a superuser, and neither needs to: [`Ledger::check`] recomputes everything
+//! from the entries and finds what was changed.
+
+mod append;
+mod blocking;
+mod check;
+mod clients;
+pub mod cluster;
+mod connect;
+mod entries;
+mod error;
+mod hints;
+mod prompts;
+mod proofs;
+mod publication;
+mod search;
+pub mod sequencer;
+
+pub use append::{Appended, PromptSecret};
+pub use check::{CheckReport, PROBLEMS_MAX, Problem};
+pub use clients::{Client, ClientId, ClientKey, Scope};
+pub use connect::{Ledger, LedgerOptions};
+pub use entries::{FOUND_MAX, RecordedEntry};
+pub use error::LedgerError;
+pub use search::{EntryFilter, Order, PAGE_ENTRIES_MAX, Page};

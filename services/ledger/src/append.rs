@@ -1,0 +1,189 @@
+//! Appending: queue a signed entry, wait for the checkpoint that covers it, answer with the proof.
+
+use std::fmt;
+
+use provenance::{Bundle, Digest, Entry, Envelope, LeafIndex, commit};
+
+use crate::connect::Ledger;
+use crate::hints::PENDING;
+use crate::publication::Outcome;
+use crate::{LedgerError, entries};
+
+/// What opens the prompt commitment of a generation. Kept in a table of its own, where it can be
+/// erased without touching the log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PromptSecret {
+    /// The salt, 32 random bytes drawn for this commitment alone.
+    pub salt: [u8; 32],
+    /// The prompt.
+    pub prompt: String,
+}
+
+impl fmt::Debug for PromptSecret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("PromptSecret(..)")
+    }
+}
+
+/// A recorded entry with its proof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Its place in the log.
+    pub leaf_index: LeafIndex,
+    /// The hash of its leaf.
+    pub leaf_hash: Digest,
+    /// Envelope, inclusion proof and checkpoint.
+    pub bundle: Bundle,
+}
+
+/// How the queue met an envelope.
+enum Queued {
+    /// It waits for the sequencer now.
+    New,
+    /// It was queued or recorded before.
+    Known,
+}
+
+impl Ledger {
+    /// Records a signed entry and answers when a published checkpoint covers it.
+    ///
+    /// Appending the same envelope again answers with the same place: a caller that got no answer
+    /// may simply try again. The signature is verified by the sequencer, under the log's entry key.
+    ///
+    /// # Errors
+    /// Refuses a secret that does not open the commitment, a second entry for the same client, kind,
+    /// request and image, and a full queue. [`LedgerError::NotYetPublished`] says that the entry is
+    /// queued but no checkpoint came in time.
+    pub async fn append(
+        &self,
+        envelope: &Envelope,
+        secret: Option<PromptSecret>,
+    ) -> Result<Appended, LedgerError> {
+        let entry = envelope.unverified_entry()?;
+        check_secret(&entry, secret.as_ref())?;
+        let leaf_hash = envelope.leaf_hash();
+        // Registered before it is queued, so that no publication can slip in between unseen.
+        let outcome = self.publications.expect(leaf_hash);
+        match self.enqueue(envelope, &entry, secret.as_ref()).await? {
+            Queued::New => {}
+            // It may be covered already, and then no further publication would tell.
+            Queued::Known => self.publications.look(),
+        }
+        let timeout = self.options.append_timeout;
+        let not_yet = LedgerError::NotYetPublished { leaf_hash, timeout };
+        let Ok(Ok(outcome)) = tokio::time::timeout(timeout, outcome).await else {
+            return Err(not_yet);
+        };
+        match outcome {
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            Outcome::Covered {
+                leaf_index,
+                checkpoint,
+            } => {
+                let tree_size = checkpoint.unverified().tree_size;
+                let proof = self.inclusion_hashes(leaf_index, tree_size).await?;
+                let checkpoint = (*checkpoint).clone();
+                Ok(Appended {
+                    leaf_index,
+                    leaf_hash,
+                    bundle: Bundle::new(envelope.clone(), leaf_index, proof, checkpoint),
+                })
+            }
+        }
+    }
+
+    /// Queues the envelope and keeps the secret, in one statement: both or neither.
+    async fn enqueue(
+        &self,
+        envelope: &Envelope,
+        entry: &Entry,
+        secret: Option<&PromptSecret>,
+    ) -> Result<Queued, LedgerError> {
+        self.check_queue().await?;
+        let leaf_hash = envelope.leaf_hash();
+        let (request_id, image_index) = entries::request_of(entry);
+        let row = sqlx::query!(
+            r#"WITH known AS (
+                   SELECT FROM entries WHERE leaf_hash = $1
+               ), queued AS (
+                   INSERT INTO pending (leaf_hash, envelope, kind, request_id, image_index, client)
+                   SELECT $1, $2, $3, $4, $5, $6 WHERE NOT EXISTS (SELECT FROM known)
+                   ON CONFLICT (leaf_hash) DO NOTHING
+                   RETURNING arrival
+               ), kept AS (
+                   INSERT INTO prompts (leaf_hash, salt, prompt)
+                   SELECT $1, $7, $8 FROM queued WHERE $7::bytea IS NOT NULL
+                   ON CONFLICT (leaf_hash) DO NOTHING
+               )
+               SELECT EXISTS (SELECT FROM queued) AS "is_new!",
+                      (SELECT pg_notify($9, '') IS NULL FROM queued
+                       WHERE NOT EXISTS (SELECT FROM pending WHERE refusal IS NULL)) AS told"#,
+            leaf_hash.as_bytes(),
+            envelope.to_bytes(),
+            entry.kind(),
+            request_id,
+            i64::from(image_index),
+            entry.client(),
+            secret.map(|secret| secret.salt.to_vec()) as Option<Vec<u8>>,
+            secret.map(|secret| secret.prompt.as_str()) as Option<&str>,
+            PENDING,
+        )
+        .fetch_one(&self.pool)
+        .await;
+        match row {
+            Ok(row) if row.is_new => Ok(Queued::New),
+            Ok(_) => Ok(Queued::Known),
+            Err(error) => self.explain(error.into(), &leaf_hash).await,
+        }
+    }
+
+    /// Two appends of one envelope at the same moment may meet the constraint on requests before the
+    /// one on leaf hashes; that is no conflict.
+    async fn explain(&self, error: LedgerError, leaf_hash: &Digest) -> Result<Queued, LedgerError> {
+        if error.constraint() != Some("pending_request_unique") {
+            return Err(error);
+        }
+        let row = sqlx::query!(
+            r#"SELECT EXISTS (SELECT FROM pending WHERE leaf_hash = $1)
+                   OR EXISTS (SELECT FROM entries WHERE leaf_hash = $1) AS "is_known!""#,
+            leaf_hash.as_bytes()
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        if row.is_known {
+            Ok(Queued::Known)
+        } else {
+            Err(LedgerError::RequestConflict)
+        }
+    }
+
+    /// Refuses more work than the sequencer can be expected to catch up with. The distance between
+    /// first and last arrival is at least the number of waiting rows and costs two index look-ups.
+    async fn check_queue(&self) -> Result<(), LedgerError> {
+        let row = sqlx::query!(
+            r#"SELECT coalesce(max(arrival) - min(arrival), 0) AS "distance!"
+               FROM pending WHERE refusal IS NULL"#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let pending_max = self.options.pending_max;
+        if row.distance >= i64::from(pending_max) {
+            return Err(LedgerError::QueueFull { pending_max });
+        }
+        Ok(())
+    }
+}
+
+fn check_secret(entry: &Entry, secret: Option<&PromptSecret>) -> Result<(), LedgerError> {
+    let Some(secret) = secret else {
+        return Ok(());
+    };
+    match entry {
+        Entry::Generation(generation)
+            if commit(&secret.salt, secret.prompt.as_bytes()) == generation.prompt_commitment =>
+        {
+            Ok(())
+        }
+        _ => Err(LedgerError::SecretMismatch),
+    }
+}

@@ -1,0 +1,182 @@
+//! Connecting: migrations, the role of the service, and the settings without which nothing is safe.
+
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use provenance::PublicKeys;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+
+use crate::LedgerError;
+use crate::publication::Publications;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
+
+/// The role that the service works as.
+const ROLE: &str = "retrace_app";
+/// Postgres 14 is the oldest that is still looked after.
+const VERSION_NUM_MIN: i32 = 140_000;
+/// The listener and the sequencer take one connection each; appending and reading need more.
+const CONNECTIONS_MIN: u32 = 4;
+
+/// How to reach the ledger, and its limits.
+#[derive(Clone, Debug)]
+pub struct LedgerOptions {
+    /// Address of the database. Whoever controls it can hide entries and refuse new ones, but cannot
+    /// make us sign a tree that contradicts an earlier checkpoint.
+    pub database_url: String,
+    /// Address with the login that owns the tables and migrates them, when that is another login.
+    pub migration_url: Option<String>,
+    /// The log's public keys. Whoever can change them decides whose entries the sequencer accepts.
+    pub public_keys: PublicKeys,
+    /// Most connections to the database; at least 4 are used.
+    pub connections_max: u32,
+    /// How long to wait for a connection before the database counts as down.
+    pub connect_timeout: Duration,
+    /// How long an append waits for its checkpoint.
+    pub append_timeout: Duration,
+    /// How often waiting appends look for new checkpoints when no notification comes.
+    pub poll_interval: Duration,
+    /// Most entries that may wait for the sequencer.
+    pub pending_max: u32,
+}
+
+impl LedgerOptions {
+    /// The defaults: 16 connections, 5 s to connect, 20 s to append (what clients of public logs
+    /// allow), 250 ms between looks, 10,000 waiting entries.
+    pub fn new(database_url: impl Into<String>, public_keys: PublicKeys) -> Self {
+        Self {
+            database_url: database_url.into(),
+            migration_url: None,
+            public_keys,
+            connections_max: 16,
+            connect_timeout: Duration::from_secs(5),
+            append_timeout: Duration::from_secs(20),
+            poll_interval: Duration::from_millis(250),
+            pending_max: 10_000,
+        }
+    }
+}
+
+/// A handle to the ledger. Clones share the connections. It belongs to the tokio runtime that it was
+/// connected on, where a task waits for new checkpoints.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    pub(crate) pool: PgPool,
+    pub(crate) options: Arc<LedgerOptions>,
+    pub(crate) publications: Arc<Publications>,
+}
+
+impl Ledger {
+    /// Migrates the database, checks that it keeps what it confirms, and connects.
+    ///
+    /// # Errors
+    /// A database that is down, too old, not durable, migrated by a newer version, or whose login may
+    /// not work as the role of the service.
+    pub async fn connect(options: &LedgerOptions) -> Result<Self, LedgerError> {
+        let service = parse_url(&options.database_url)?;
+        let owner = match &options.migration_url {
+            Some(url) => parse_url(url)?,
+            None => service.clone(),
+        };
+        migrate(&owner, options.connect_timeout).await?;
+        let pool = PgPoolOptions::new()
+            .max_connections(options.connections_max.max(CONNECTIONS_MIN))
+            .acquire_timeout(options.connect_timeout)
+            .after_connect(|connection, _| Box::pin(take_role(connection)))
+            .connect_with(service)
+            .await
+            .map_err(|error| role_denied(error.into()))?;
+        let options = Arc::new(options.clone());
+        let publications = Arc::new(Publications::watch(pool.clone(), &options));
+        let ledger = Self {
+            pool,
+            options,
+            publications,
+        };
+        ledger.check_durability().await?;
+        Ok(ledger)
+    }
+
+    /// Closes all connections. Calls on other clones fail from then on.
+    pub async fn close(&self) {
+        self.publications.stop();
+        self.pool.close().await;
+    }
+
+    /// The log's public keys.
+    pub fn public_keys(&self) -> &PublicKeys {
+        &self.options.public_keys
+    }
+
+    /// Refuses a database that would lose what it confirmed. Settings can change while the service
+    /// runs, so the sequencer asks again whenever it takes over.
+    pub(crate) async fn check_durability(&self) -> Result<(), LedgerError> {
+        let settings = sqlx::query!(
+            r#"SELECT name AS "name!", setting AS "value!" FROM pg_settings
+               WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND setting = 'off'
+               ORDER BY name LIMIT 1"#
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        match settings {
+            None => Ok(()),
+            Some(row) => Err(LedgerError::NotDurable {
+                setting: row.name,
+                value: row.value,
+            }),
+        }
+    }
+}
+
+async fn take_role(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql("SET ROLE retrace_app")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The only statement of a fresh connection that privileges can refuse is the one that takes the role.
+fn role_denied(error: LedgerError) -> LedgerError {
+    match &error {
+        LedgerError::Database(sqlx::Error::Database(database))
+            if database.code().as_deref() == Some("42501") =>
+        {
+            LedgerError::RoleDenied { role: ROLE }
+        }
+        _ => error,
+    }
+}
+
+async fn migrate(owner: &PgConnectOptions, timeout: Duration) -> Result<(), LedgerError> {
+    let mut connection = tokio::time::timeout(timeout, PgConnection::connect_with(owner))
+        .await
+        .map_err(|_| LedgerError::DatabaseDown {
+            source: sqlx::Error::PoolTimedOut,
+        })??;
+    let version =
+        sqlx::query!(r#"SELECT current_setting('server_version_num')::integer AS "version_num!""#)
+            .fetch_one(&mut connection)
+            .await?;
+    if version.version_num < VERSION_NUM_MIN {
+        return Err(LedgerError::TooOld {
+            version_num: version.version_num,
+            version_num_min: VERSION_NUM_MIN,
+        });
+    }
+    MIGRATIONS.run(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
+}
+
+fn parse_url(url: &str) -> Result<PgConnectOptions, LedgerError> {
+    let is_postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    if !is_postgres {
+        return Err(LedgerError::DatabaseUrl);
+    }
+    PgConnectOptions::from_str(url)
+        .map(|options| options.disable_statement_logging())
+        .map_err(|_| LedgerError::DatabaseUrl)
+}

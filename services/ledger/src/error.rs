@@ -1,0 +1,354 @@
+//! The one error of this crate.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use provenance::{Digest, LeafIndex, ProvenanceError, TreeSize};
+
+/// Why the ledger refused or failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// Postgres was not brought here yet.
+    #[error("native part {} is missing: run `cargo xtask setup`", path.display())]
+    MissingNativePart {
+        /// The file that was looked for.
+        path: PathBuf,
+    },
+    /// A file or folder refused.
+    #[error("could not {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The disk is full.
+    #[error("the disk that holds {} is full", path.display())]
+    DiskFull {
+        /// The folder that could not grow.
+        path: PathBuf,
+    },
+    /// The user that Postgres runs as cannot reach a folder.
+    #[error("user {id}, which postgres runs as, cannot reach {}: open the folders above it for passing through (chmod o+x)", path.display())]
+    ClosedPlace {
+        /// The folder.
+        path: PathBuf,
+        /// The user.
+        id: u32,
+    },
+    /// A folder that must be private belongs to somebody else or is open to others.
+    #[error("folder {} must belong to user {id} with mode 0700", path.display())]
+    ForeignFolder {
+        /// The folder.
+        path: PathBuf,
+        /// The user.
+        id: u32,
+    },
+    /// `initdb` failed.
+    #[error("initdb failed: {detail}")]
+    InitdbFailed {
+        /// The last lines that it wrote.
+        detail: String,
+    },
+    /// The private Postgres did not start.
+    #[error("the private postgres did not start: {detail}")]
+    PostgresFailed {
+        /// The last lines of its log.
+        detail: String,
+    },
+    /// The name of a database is not a plain one.
+    #[error("a database name has 1 to {bytes_max} lower-case letters, digits and underscores")]
+    DatabaseName {
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The address of the database cannot be read. It is not repeated, as it may hold a password.
+    #[error("the database address is not a postgres:// address")]
+    DatabaseUrl,
+    /// The database does not answer.
+    #[error("the database is down or does not answer: {source}")]
+    DatabaseDown {
+        /// What the driver said.
+        source: sqlx::Error,
+    },
+    /// The database's disk is full.
+    #[error("the database is full: {source}")]
+    DatabaseFull {
+        /// What the database said.
+        source: sqlx::Error,
+    },
+    /// The database lacks a table, column or function that this version needs.
+    #[error("the database's schema does not fit this version: {source}")]
+    SchemaMismatch {
+        /// What the database said.
+        source: sqlx::Error,
+    },
+    /// A named constraint was violated.
+    #[error("the database refused by its constraint {constraint}")]
+    Constraint {
+        /// The name of the constraint.
+        constraint: String,
+        /// What the database said.
+        source: sqlx::Error,
+    },
+    /// Any other failure of the database.
+    #[error("the database failed: {0}")]
+    Database(#[source] sqlx::Error),
+    /// The migrations could not be applied.
+    #[error("could not migrate the database: {0}")]
+    Migration(#[source] Box<sqlx::migrate::MigrateError>),
+    /// The login may not work as the role of the service.
+    #[error("the login may not act as the role {role}: grant it (GRANT {role} TO <login>)")]
+    RoleDenied {
+        /// The role.
+        role: &'static str,
+    },
+    /// The database would lose what it confirmed.
+    #[error("refusing a database with {setting} = {value}: a recorded entry could be lost")]
+    NotDurable {
+        /// The setting.
+        setting: String,
+        /// Its value.
+        value: String,
+    },
+    /// The database is too old.
+    #[error("postgres {version_num} is too old: version {version_num_min} or newer is needed")]
+    TooOld {
+        /// `server_version_num` found.
+        version_num: i32,
+        /// `server_version_num` needed.
+        version_num_min: i32,
+    },
+    /// An entry, envelope, proof or checkpoint was refused.
+    #[error(transparent)]
+    Provenance(#[from] ProvenanceError),
+    /// The prompt and salt do not open the entry's commitment.
+    #[error("the prompt and salt do not open the commitment of the entry")]
+    SecretMismatch,
+    /// Another entry answers this request already.
+    #[error("another entry is already recorded for this client, request and image")]
+    RequestConflict,
+    /// The entry's signature does not verify under the log's entry key.
+    #[error("the entry was refused: its signature does not verify under the log's entry key")]
+    BadSignature,
+    /// The sequencer could not read the envelope.
+    #[error("the entry was refused: the sequencer cannot read it")]
+    Unreadable,
+    /// Too many entries wait.
+    #[error("the queue is full: {pending_max} entries wait for the sequencer")]
+    QueueFull {
+        /// The limit.
+        pending_max: u32,
+    },
+    /// No checkpoint covered the entry in time. It stays queued: appending the same envelope again
+    /// waits for the same entry.
+    #[error("no checkpoint covered the entry {leaf_hash} within {timeout:?}; it stays queued")]
+    NotYetPublished {
+        /// The entry.
+        leaf_hash: Digest,
+        /// The limit.
+        timeout: Duration,
+    },
+    /// Nothing was published yet.
+    #[error("the log has no checkpoint yet")]
+    NoCheckpoint,
+    /// No checkpoint of this size was published.
+    #[error("no checkpoint of tree size {tree_size} was published")]
+    NoSuchCheckpoint {
+        /// The size asked for.
+        tree_size: TreeSize,
+    },
+    /// The latest checkpoint does not cover such an entry.
+    #[error("leaf index {leaf_index} is outside the published tree of size {tree_size}")]
+    NoSuchEntry {
+        /// The index asked for.
+        leaf_index: LeafIndex,
+        /// The size of the latest checkpoint.
+        tree_size: TreeSize,
+    },
+    /// A page was asked for that is empty or over its limit.
+    #[error("a page has 1 to {page_entries_max} entries")]
+    PageSize {
+        /// The limit.
+        page_entries_max: u32,
+    },
+    /// A number does not fit the database's 64-bit integers.
+    #[error("{what} is beyond 2^63 - 1")]
+    Beyond {
+        /// The number's meaning.
+        what: &'static str,
+    },
+    /// The database lost something that was recorded, or holds something that nobody could have written.
+    #[error("the database is damaged: {detail}; run `retrace ledger check`")]
+    Damaged {
+        /// What is missing or wrong.
+        detail: String,
+    },
+    /// The client's name is taken by a valid key.
+    #[error("a client of this name has a valid key already")]
+    ClientNameTaken,
+    /// The client's name is not usable.
+    #[error("a client's name has 1 to {chars_max} characters and no control characters")]
+    ClientName {
+        /// The limit.
+        chars_max: usize,
+    },
+    /// A key without scopes would be of no use.
+    #[error("a key needs at least one scope")]
+    NoScopes,
+    /// The word is no scope.
+    #[error("unknown scope {word:?}: generate, score, audit and admin are known")]
+    UnknownScope {
+        /// The word.
+        word: String,
+    },
+    /// There is no valid key of this identity.
+    #[error("there is no client with a valid key of this identity")]
+    NoSuchClient,
+    /// The sequencer's key is not the checkpoint key of this ledger.
+    #[error("the signing key {found} is not the log's checkpoint key {expected}")]
+    WrongKey {
+        /// The key of the ledger.
+        expected: String,
+        /// The key of the sequencer.
+        found: String,
+    },
+    /// Another sequencer holds the lease now.
+    #[error("the lease of the sequencer was lost")]
+    LeaseLost,
+    /// Somebody else stored a checkpoint meanwhile.
+    #[error("the checkpoint store changed under the sequencer")]
+    CheckpointStoreChanged,
+    /// The checkpoint store holds something unreadable or foreign.
+    #[error("the checkpoint store {} holds no checkpoint of this log: {detail}", path.display())]
+    CheckpointStoreDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The checkpoint store is empty although the log has published checkpoints.
+    #[error("the checkpoint store {} is empty, but the log has published a checkpoint of size {tree_size}: bring the store back, or adopt the published checkpoint after checking it against an auditor's copy", path.display())]
+    CheckpointStoreMissing {
+        /// The file.
+        path: PathBuf,
+        /// The size of the latest published checkpoint.
+        tree_size: TreeSize,
+    },
+    /// The database holds fewer entries than a checkpoint that was signed: an older copy was restored.
+    #[error(
+        "the database holds {recorded} entries, but a checkpoint over {signed} was signed: it was rolled back, and nothing more is signed"
+    )]
+    RolledBack {
+        /// The number of entries found.
+        recorded: TreeSize,
+        /// The size of the checkpoint.
+        signed: TreeSize,
+    },
+    /// The database's tree is not the one that was signed.
+    #[error(
+        "the tree of size {tree_size} in the database has the root {computed}, but {signed} was signed: nothing more is signed"
+    )]
+    Inconsistent {
+        /// The size of the checkpoint.
+        tree_size: TreeSize,
+        /// The root in the database.
+        computed: Digest,
+        /// The root that was signed.
+        signed: Digest,
+    },
+    /// A test made the sequencer stop here.
+    #[doc(hidden)]
+    #[error("stopped on purpose after a step")]
+    StoppedOnPurpose,
+}
+
+impl LedgerError {
+    pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
+        match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::DiskFull {
+                path: path.to_owned(),
+            },
+            _ => Self::Io {
+                action,
+                path: path.to_owned(),
+                source,
+            },
+        }
+    }
+
+    pub(crate) fn damaged(detail: impl Into<String>) -> Self {
+        Self::Damaged {
+            detail: detail.into(),
+        }
+    }
+
+    /// Whether trying again later, with all state loaded anew, may succeed.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::DatabaseDown { .. }
+                | Self::DatabaseFull { .. }
+                | Self::DiskFull { .. }
+                | Self::LeaseLost
+                | Self::CheckpointStoreChanged
+        )
+    }
+
+    /// The name of the violated constraint, if that is what happened.
+    pub fn constraint(&self) -> Option<&str> {
+        match self {
+            Self::Constraint { constraint, .. } => Some(constraint),
+            _ => None,
+        }
+    }
+}
+
+impl From<sqlx::Error> for LedgerError {
+    fn from(source: sqlx::Error) -> Self {
+        use sqlx::Error as Driver;
+        let database = match &source {
+            Driver::Io(_) | Driver::PoolTimedOut | Driver::PoolClosed | Driver::WorkerCrashed => {
+                return Self::DatabaseDown { source };
+            }
+            Driver::Database(database) => database,
+            _ => return Self::Database(source),
+        };
+        let code = database.code().unwrap_or_default();
+        match &*code {
+            "53100" => Self::DatabaseFull { source },
+            // Connection exceptions, too many connections, and a server that stops or starts.
+            "53300" | "57P01" | "57P02" | "57P03" => Self::DatabaseDown { source },
+            code if code.starts_with("08") => Self::DatabaseDown { source },
+            // Undefined column, function and table.
+            "42703" | "42883" | "42P01" => Self::SchemaMismatch { source },
+            _ => match database.constraint() {
+                Some(constraint) => Self::Constraint {
+                    constraint: constraint.to_owned(),
+                    source,
+                },
+                None => Self::Database(source),
+            },
+        }
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for LedgerError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        use sqlx::migrate::MigrateError;
+        match error {
+            MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
+                match Self::from(source) {
+                    Self::Database(source) | Self::Constraint { source, .. } => {
+                        Self::Migration(Box::new(MigrateError::Execute(source)))
+                    }
+                    other => other,
+                }
+            }
+            other => Self::Migration(Box::new(other)),
+        }
+    }
+}

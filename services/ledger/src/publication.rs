@@ -1,0 +1,225 @@
+//! What has been published, and the appends that wait for it.
+//!
+//! One task for each ledger handle looks once for all waiting appends: after a hint, or when the poll
+//! interval has passed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use provenance::{CheckpointVerifier, Digest, LeafIndex, SignedCheckpoint, TreeSize};
+use sqlx::PgPool;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use crate::connect::{Ledger, LedgerOptions};
+use crate::entries::{digest, leaf_index_of};
+use crate::hints::{Hints, PUBLISHED};
+use crate::sequencer::Refusal;
+use crate::{LedgerError, entries};
+
+/// What became of a queued entry.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// It is covered by this checkpoint.
+    Covered {
+        leaf_index: LeafIndex,
+        checkpoint: Arc<SignedCheckpoint>,
+    },
+    /// The sequencer refused it.
+    Refused(Refusal),
+}
+
+type Waiting = HashMap<Digest, Vec<oneshot::Sender<Outcome>>>;
+
+/// The waiting appends and the task that answers them.
+#[derive(Debug)]
+pub(crate) struct Publications {
+    shared: Arc<Shared>,
+    task: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    pool: PgPool,
+    verifier: CheckpointVerifier,
+    poll_interval: Duration,
+    hints: Hints,
+    waiting: Mutex<Waiting>,
+}
+
+impl Publications {
+    /// Starts the task.
+    pub(crate) fn watch(pool: PgPool, options: &LedgerOptions) -> Self {
+        let shared = Arc::new(Shared {
+            hints: Hints::listen(pool.clone(), PUBLISHED, options.poll_interval),
+            pool,
+            verifier: options.public_keys.checkpoint.clone(),
+            poll_interval: options.poll_interval,
+            waiting: Mutex::default(),
+        });
+        let task = tokio::spawn(answer_for_ever(Arc::clone(&shared))).abort_handle();
+        Self { shared, task }
+    }
+
+    /// Registers for the outcome of an entry. To be called before it is queued.
+    pub(crate) fn expect(&self, leaf_hash: Digest) -> oneshot::Receiver<Outcome> {
+        let (sender, receiver) = oneshot::channel();
+        self.shared
+            .waiting()
+            .entry(leaf_hash)
+            .or_default()
+            .push(sender);
+        receiver
+    }
+
+    /// Makes the task look now.
+    pub(crate) fn look(&self) {
+        self.shared.hints.give();
+    }
+
+    /// Ends the task; waiting appends run into their time limit.
+    pub(crate) fn stop(&self) {
+        self.task.abort();
+        self.shared.hints.stop();
+    }
+}
+
+impl Drop for Publications {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing panics while it is held, and a map of channels has no half-changed state anyway.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The hashes that somebody still waits for.
+    fn wanted(&self) -> Vec<Vec<u8>> {
+        let mut waiting = self.waiting();
+        waiting.retain(|_, senders| {
+            senders.retain(|sender| !sender.is_closed());
+            !senders.is_empty()
+        });
+        waiting
+            .keys()
+            .map(|hash| hash.as_bytes().to_vec())
+            .collect()
+    }
+
+    fn answer(&self, leaf_hash: &Digest, outcome: &Outcome) {
+        for sender in self.waiting().remove(leaf_hash).into_iter().flatten() {
+            // Who no longer listens ran out of time; the entry is recorded all the same.
+            let _ = sender.send(outcome.clone());
+        }
+    }
+
+    async fn look(&self) -> Result<(), LedgerError> {
+        let wanted = self.wanted();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        self.answer_refused(&wanted).await?;
+        let Some(checkpoint) = latest_checkpoint(&self.pool, &self.verifier).await? else {
+            return Ok(());
+        };
+        let checkpoint = Arc::new(checkpoint);
+        let tree_size = entries::to_i64(checkpoint.unverified().tree_size.get(), "tree size")?;
+        let rows = sqlx::query!(
+            "SELECT leaf_hash, leaf_index FROM entries
+             WHERE leaf_hash = ANY($1) AND leaf_index < $2",
+            &wanted,
+            tree_size
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        for row in rows {
+            let outcome = Outcome::Covered {
+                leaf_index: leaf_index_of(row.leaf_index)?,
+                checkpoint: Arc::clone(&checkpoint),
+            };
+            self.answer(&digest(&row.leaf_hash)?, &outcome);
+        }
+        Ok(())
+    }
+
+    async fn answer_refused(&self, wanted: &[Vec<u8>]) -> Result<(), LedgerError> {
+        let rows = sqlx::query!(
+            r#"SELECT leaf_hash, refusal AS "refusal!" FROM pending
+               WHERE leaf_hash = ANY($1) AND refusal IS NOT NULL"#,
+            wanted
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        for row in rows {
+            let refusal = Refusal::parse(&row.refusal)?;
+            self.answer(&digest(&row.leaf_hash)?, &Outcome::Refused(refusal));
+        }
+        Ok(())
+    }
+}
+
+async fn answer_for_ever(shared: Arc<Shared>) {
+    loop {
+        shared.hints.wait(shared.poll_interval).await;
+        if let Err(error) = shared.look().await {
+            if matches!(
+                &error,
+                LedgerError::DatabaseDown {
+                    source: sqlx::Error::PoolClosed
+                }
+            ) {
+                return;
+            }
+            // The appends keep waiting: the database may come back before their time is over.
+            tracing::warn!(%error, "could not look for published checkpoints");
+        }
+    }
+}
+
+/// The newest checkpoint, verified: the database is not trusted with signatures.
+pub(crate) async fn latest_checkpoint(
+    pool: &PgPool,
+    verifier: &CheckpointVerifier,
+) -> Result<Option<SignedCheckpoint>, LedgerError> {
+    let row = sqlx::query!("SELECT note FROM checkpoints ORDER BY tree_size DESC LIMIT 1")
+        .fetch_optional(pool)
+        .await?;
+    row.map(|row| parse_checkpoint(&row.note, verifier))
+        .transpose()
+}
+
+pub(crate) fn parse_checkpoint(
+    note: &str,
+    verifier: &CheckpointVerifier,
+) -> Result<SignedCheckpoint, LedgerError> {
+    let checkpoint = SignedCheckpoint::parse(note)?;
+    checkpoint.verify(verifier)?;
+    Ok(checkpoint)
+}
+
+impl Ledger {
+    /// The newest published checkpoint, verified; none before the first sequencer started.
+    ///
+    /// # Errors
+    /// When the database fails or its newest checkpoint does not verify.
+    pub async fn latest_checkpoint(&self) -> Result<Option<SignedCheckpoint>, LedgerError> {
+        latest_checkpoint(&self.pool, &self.options.public_keys.checkpoint).await
+    }
+
+    /// The checkpoint that was published for this tree size, verified.
+    ///
+    /// # Errors
+    /// Refuses sizes for which none was published.
+    pub async fn checkpoint(&self, tree_size: TreeSize) -> Result<SignedCheckpoint, LedgerError> {
+        let size = entries::to_i64(tree_size.get(), "tree size")?;
+        let row = sqlx::query!("SELECT note FROM checkpoints WHERE tree_size = $1", size)
+            .fetch_optional(&self.pool)
+            .await?
+            .ok_or(LedgerError::NoSuchCheckpoint { tree_size })?;
+        parse_checkpoint(&row.note, &self.options.public_keys.checkpoint)
+    }
+}

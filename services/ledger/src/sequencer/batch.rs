@@ -1,0 +1,345 @@
+//! Step 1 of the sequencer: a batch moves from the queue into the record.
+
+use std::collections::HashSet;
+
+use provenance::merkle::{Appender, NewNode, root_nodes};
+use provenance::{Digest, EntryVerifier, Envelope};
+use sqlx::PgConnection;
+
+use super::lease::Lease;
+use super::{Head, Refusal, Sequencer, Step, tree};
+use crate::entries::{Projection, digest, to_i64};
+use crate::{LedgerError, proofs};
+
+/// What became of a batch.
+pub(super) struct Recorded {
+    /// How many rows were taken from the queue.
+    pub taken: usize,
+    /// How many of them became entries.
+    pub entries: usize,
+}
+
+/// A queued row.
+struct Waiting {
+    arrival: i64,
+    leaf_hash: Vec<u8>,
+    envelope: Vec<u8>,
+}
+
+/// A row that may be recorded.
+struct Accepted {
+    arrival: i64,
+    leaf_hash: Digest,
+    envelope: Vec<u8>,
+    projection: Projection,
+}
+
+/// A batch after verification.
+#[derive(Default)]
+struct Sorted {
+    accepted: Vec<Accepted>,
+    refused: Vec<(i64, Refusal)>,
+}
+
+impl Sequencer {
+    /// Records the oldest waiting entries, at most one batch of them, and refreshes the lease.
+    pub(super) async fn record_batch(
+        &self,
+        lease: &Lease,
+        head: &mut Head,
+    ) -> Result<Recorded, LedgerError> {
+        let mut transaction = self.ledger.pool.begin().await?;
+        lease.hold(&mut transaction).await?;
+        let waiting = take_waiting(&mut transaction, self.options.batch_entries_max).await?;
+        let taken = waiting.len();
+        if taken == 0 {
+            self.prune_refusals(&mut transaction).await?;
+            transaction.commit().await?;
+            return Ok(Recorded { taken, entries: 0 });
+        }
+        let mut appender = load_appender(&mut transaction, head).await?;
+        let verifier = self.ledger.options.public_keys.entries.clone();
+        // A signature takes about a tenth of a millisecond, and a batch has hundreds.
+        let mut sorted = tokio::task::spawn_blocking(move || sort(waiting, &verifier))
+            .await
+            .expect("verification does not panic")?;
+        set_known_aside(&mut transaction, &mut sorted).await?;
+        let mut nodes = Vec::new();
+        let first_index = appender.size();
+        for accepted in &sorted.accepted {
+            appender.append(accepted.leaf_hash, &mut nodes)?;
+        }
+        insert_entries(&mut transaction, first_index.get(), &sorted.accepted).await?;
+        insert_nodes(&mut transaction, &nodes).await?;
+        refuse(&mut transaction, &sorted.refused).await?;
+        self.stop_on_purpose(Step::Write)?;
+        // A crash before the commit leaves everything in the queue, as if nothing had happened.
+        transaction.commit().await?;
+        self.stop_on_purpose(Step::Record)?;
+        head.tree_size = appender.size();
+        head.root_hash = appender.root();
+        Ok(Recorded {
+            taken,
+            entries: sorted.accepted.len(),
+        })
+    }
+
+    async fn prune_refusals(&self, connection: &mut PgConnection) -> Result<(), LedgerError> {
+        sqlx::query!(
+            "DELETE FROM pending WHERE refusal IS NOT NULL
+               AND refused_at < now() - make_interval(secs => $1)",
+            self.options.refusal_kept.as_secs_f64()
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
+
+async fn take_waiting(
+    connection: &mut PgConnection,
+    entries_max: u32,
+) -> Result<Vec<Waiting>, LedgerError> {
+    let rows = sqlx::query_as!(
+        Waiting,
+        "SELECT arrival, leaf_hash, envelope FROM pending
+         WHERE refusal IS NULL ORDER BY arrival LIMIT $1",
+        i64::from(entries_max)
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows)
+}
+
+/// Continues the recorded tree. It must be the tree that this sequencer left: a database that was
+/// swapped under a running service shows here, before anything is written.
+async fn load_appender(
+    connection: &mut PgConnection,
+    head: &Head,
+) -> Result<Appender, LedgerError> {
+    let tree_size = tree::recorded_size(connection).await?;
+    if tree_size < head.tree_size {
+        return Err(LedgerError::RolledBack {
+            recorded: tree_size,
+            signed: head.tree_size,
+        });
+    }
+    if tree_size > head.tree_size {
+        // Only a holder of the lease records, so somebody took it meanwhile.
+        return Err(LedgerError::LeaseLost);
+    }
+    let edge = proofs::fetch_nodes(connection, &root_nodes(tree_size)).await?;
+    let appender = Appender::new(tree_size, edge)?;
+    if appender.root() != head.root_hash {
+        return Err(LedgerError::Inconsistent {
+            tree_size,
+            computed: appender.root(),
+            signed: head.root_hash,
+        });
+    }
+    Ok(appender)
+}
+
+/// Verifies each envelope. The columns beside it are what the appender claimed; they are read out of
+/// the envelope anew.
+fn sort(waiting: Vec<Waiting>, verifier: &EntryVerifier) -> Result<Sorted, LedgerError> {
+    let mut sorted = Sorted::default();
+    for row in waiting {
+        let Ok(envelope) = Envelope::parse(&row.envelope) else {
+            sorted.refused.push((row.arrival, Refusal::Unreadable));
+            continue;
+        };
+        let Ok(entry) = envelope.verify(verifier) else {
+            sorted.refused.push((row.arrival, Refusal::BadSignature));
+            continue;
+        };
+        let leaf_hash = envelope.leaf_hash();
+        if leaf_hash.as_bytes()[..] != row.leaf_hash {
+            sorted.refused.push((row.arrival, Refusal::Unreadable));
+            continue;
+        }
+        sorted.accepted.push(Accepted {
+            arrival: row.arrival,
+            leaf_hash,
+            envelope: row.envelope,
+            projection: Projection::of(&entry)?,
+        });
+    }
+    Ok(sorted)
+}
+
+/// Takes out what is recorded already. An append that raced with the batch before may queue a
+/// recorded envelope once more: it only leaves the queue. Another entry for a recorded request is
+/// refused. Nobody else writes entries while the lease's row is locked, so the answer holds.
+async fn set_known_aside(
+    connection: &mut PgConnection,
+    sorted: &mut Sorted,
+) -> Result<(), LedgerError> {
+    let leaf_hashes: Vec<Vec<u8>> = column(sorted, |row| row.leaf_hash.as_bytes().to_vec());
+    let clients: Vec<String> = column(sorted, |row| row.projection.client.clone());
+    let kinds: Vec<String> = column(sorted, |row| row.projection.kind.to_owned());
+    let requests: Vec<String> = column(sorted, |row| row.projection.request_id.clone());
+    let images: Vec<i64> = column(sorted, |row| row.projection.image_index);
+    let known = sqlx::query!(
+        r#"SELECT leaf_hash AS "leaf_hash!", true AS "is_same!" FROM entries
+           WHERE leaf_hash = ANY($1)
+           UNION ALL
+           SELECT claimed.leaf_hash, false
+           FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::bigint[])
+                AS claimed (leaf_hash, client, kind, request_id, image_index)
+           JOIN entries USING (client, kind, request_id, image_index)
+           WHERE entries.leaf_hash <> claimed.leaf_hash"#,
+        &leaf_hashes,
+        &clients,
+        &kinds,
+        &requests,
+        &images
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    if known.is_empty() {
+        return Ok(());
+    }
+    let (mut same, mut conflicting) = (HashSet::new(), HashSet::new());
+    for row in known {
+        let set = if row.is_same {
+            &mut same
+        } else {
+            &mut conflicting
+        };
+        set.insert(digest(&row.leaf_hash)?);
+    }
+    let mut recorded = Vec::new();
+    let mut accepted = Vec::new();
+    for row in std::mem::take(&mut sorted.accepted) {
+        if same.contains(&row.leaf_hash) {
+            recorded.push(row.arrival);
+        } else if conflicting.contains(&row.leaf_hash) {
+            sorted.refused.push((row.arrival, Refusal::RequestConflict));
+        } else {
+            accepted.push(row);
+        }
+    }
+    sorted.accepted = accepted;
+    sqlx::query!("DELETE FROM pending WHERE arrival = ANY($1)", &recorded)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn column<T>(sorted: &Sorted, value: impl Fn(&Accepted) -> T) -> Vec<T> {
+    sorted.accepted.iter().map(value).collect()
+}
+
+/// Writes the entries and takes them out of the queue.
+async fn insert_entries(
+    connection: &mut PgConnection,
+    first_index: u64,
+    accepted: &[Accepted],
+) -> Result<(), LedgerError> {
+    let first_index = to_i64(first_index, "leaf index")?;
+    let arrivals: Vec<i64> = accepted.iter().map(|row| row.arrival).collect();
+    let hashes: Vec<&[u8]> = accepted
+        .iter()
+        .map(|row| &row.leaf_hash.as_bytes()[..])
+        .collect();
+    let envelopes: Vec<&[u8]> = accepted.iter().map(|row| &row.envelope[..]).collect();
+    let of = |value: fn(&Projection) -> &str| -> Vec<&str> {
+        accepted.iter().map(|row| value(&row.projection)).collect()
+    };
+    let number = |value: fn(&Projection) -> i64| -> Vec<i64> {
+        accepted.iter().map(|row| value(&row.projection)).collect()
+    };
+    let text = |value: fn(&Projection) -> Option<&str>| -> Vec<Option<&str>> {
+        accepted.iter().map(|row| value(&row.projection)).collect()
+    };
+    let bytes = |value: fn(&Projection) -> Option<&[u8]>| -> Vec<Option<&[u8]>> {
+        accepted.iter().map(|row| value(&row.projection)).collect()
+    };
+    sqlx::query!(
+        "WITH batch AS (
+             SELECT * FROM unnest(
+                 $2::bigint[], $3::bytea[], $4::bytea[], $5::text[], $6::text[], $7::bigint[],
+                 $8::text[], $9::bigint[], $10::bytea[], $11::bytea[], $12::text[], $13::bytea[],
+                 $14::text[]
+             ) WITH ORDINALITY AS batch (
+                 arrival, leaf_hash, envelope, kind, request_id, image_index, client,
+                 created_at_ms, image_sha256, pixel_sha256, model_name, model_digest, verdict, place
+             )
+         ), taken AS (
+             DELETE FROM pending USING batch WHERE pending.arrival = batch.arrival
+         )
+         INSERT INTO entries (
+             leaf_index, leaf_hash, envelope, kind, request_id, image_index, client,
+             created_at_ms, image_sha256, pixel_sha256, model_name, model_digest, verdict
+         )
+         SELECT $1 + place - 1, leaf_hash, envelope, kind, request_id, image_index, client,
+             created_at_ms, image_sha256, pixel_sha256, model_name, model_digest, verdict
+         FROM batch",
+        first_index,
+        &arrivals,
+        &hashes as &[&[u8]],
+        &envelopes as &[&[u8]],
+        &of(|entry| entry.kind) as &[&str],
+        &of(|entry| &entry.request_id) as &[&str],
+        &number(|entry| entry.image_index),
+        &of(|entry| &entry.client) as &[&str],
+        &number(|entry| entry.created_at_ms),
+        &bytes(|entry| entry.image_sha256.as_deref()) as &[Option<&[u8]>],
+        &bytes(|entry| entry.pixel_sha256.as_deref()) as &[Option<&[u8]>],
+        &text(|entry| entry.model_name.as_deref()) as &[Option<&str>],
+        &bytes(|entry| entry.model_digest.as_deref()) as &[Option<&[u8]>],
+        &text(|entry| entry.verdict.as_deref()) as &[Option<&str>],
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn insert_nodes(connection: &mut PgConnection, nodes: &[NewNode]) -> Result<(), LedgerError> {
+    let levels: Vec<i16> = nodes.iter().map(|node| i16::from(node.id.level)).collect();
+    let indexes = nodes
+        .iter()
+        .map(|node| to_i64(node.id.index, "node index"))
+        .collect::<Result<Vec<_>, _>>()?;
+    let hashes: Vec<&[u8]> = nodes.iter().map(|node| &node.hash.as_bytes()[..]).collect();
+    sqlx::query!(
+        "INSERT INTO nodes (level, node_index, hash)
+         SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bytea[])",
+        &levels,
+        &indexes,
+        &hashes as &[&[u8]]
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Marks rows as refused and forgets the secrets that came with them.
+async fn refuse(
+    connection: &mut PgConnection,
+    refused: &[(i64, Refusal)],
+) -> Result<(), LedgerError> {
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let arrivals: Vec<i64> = refused.iter().map(|(arrival, _)| *arrival).collect();
+    let words: Vec<String> = refused
+        .iter()
+        .map(|(_, refusal)| refusal.word().to_owned())
+        .collect();
+    sqlx::query!(
+        "WITH refused AS (
+             UPDATE pending SET refusal = word, refused_at = now()
+             FROM unnest($1::bigint[], $2::text[]) AS refused (arrival, word)
+             WHERE pending.arrival = refused.arrival
+             RETURNING pending.leaf_hash
+         )
+         DELETE FROM prompts USING refused WHERE prompts.leaf_hash = refused.leaf_hash",
+        &arrivals,
+        &words
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
