@@ -1,10 +1,13 @@
 //! Developers' commands: native parts, demonstration, tests, benchmarks, fixtures.
 
 mod all_tests;
+mod client;
+mod demo;
 mod model_manifest;
 mod native_parts;
 mod progress;
 mod queries;
+mod service;
 mod setup;
 mod temporary_cluster;
 mod tree;
@@ -33,6 +36,18 @@ enum Command {
         /// Takes ONNX Runtime with the CUDA execution provider.
         #[arg(long)]
         gpu: bool,
+    },
+    /// Generates, signs, scores and verifies on this machine, and leaves the service running.
+    Demo {
+        /// Stops after the demonstration.
+        #[arg(long)]
+        once: bool,
+        /// Prints one JSON document on standard output.
+        #[arg(long)]
+        json: bool,
+        /// Port of the service.
+        #[arg(long, default_value_t = 8080)]
+        port: u16,
     },
     /// Runs every test; needs nothing that somebody started by hand.
     #[command(trailing_var_arg = true)]
@@ -74,6 +89,16 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Setup { gpu } => {
             setup::run(&workspace, setup::Options { gpu: *gpu })?;
             eprintln!("the native parts are in {}", workspace.runtime().display());
+        }
+        Command::Demo { once, json, port } => {
+            return demo::run(
+                &workspace,
+                demo::Options {
+                    once: *once,
+                    json: *json,
+                    port: *port,
+                },
+            );
         }
         Command::Test { arguments } => return all_tests::run(&workspace, arguments),
         Command::Sqlx { check } => queries::run(&workspace, *check)?,

@@ -16,7 +16,7 @@ struct Origin {
     licence: &'static str,
 }
 
-/// The folders whose files are listed, with the origin of what lies in them.
+/// The origins of what lies in the folders.
 const ORIGINS: &[Origin] = &[
     Origin {
         prefix: "generator/",
@@ -40,8 +40,12 @@ const ORIGINS: &[Origin] = &[
     },
 ];
 
-/// Endings of what explains a model and is not read by the service: cards, figures, licences.
-const EXPLANATIONS: [&str; 5] = [".md", ".png", ".svg", "LICENSE", ".gitignore"];
+/// Name of the manifest in the folder of the models.
+const MANIFEST: &str = "manifest.toml";
+/// Folders beside the models that hold no model files.
+const WORKING_FOLDERS: [&str; 2] = ["training", "evaluation"];
+/// Endings of what explains a model and is not read by the service: cards and figures.
+const EXPLANATIONS: [&str; 2] = [".md", ".png"];
 
 const HEADER: &str = "\
 # Every model file, known by its digest: the service refuses a file that differs, and the digest goes into every entry
@@ -51,7 +55,7 @@ const HEADER: &str = "\
 /// Writes the manifest anew, or with `check` compares it with the files.
 pub fn run(workspace: &Workspace, check: bool) -> Result<()> {
     let models = workspace.root().join("models");
-    let path = models.join("manifest.toml");
+    let path = models.join(MANIFEST);
     let fresh = manifest(&models)?;
     if !check {
         fs::write(&path, &fresh)
@@ -78,40 +82,50 @@ pub fn run(workspace: &Workspace, check: bool) -> Result<()> {
     Ok(())
 }
 
-/// The manifest of the files that lie below the folders of [`ORIGINS`].
+/// The manifest of the files below the folder of the models.
 fn manifest(models: &Path) -> Result<String> {
     let mut text = String::from(HEADER);
-    let mut folders: Vec<&str> = ORIGINS
-        .iter()
-        .filter_map(|origin| origin.prefix.split('/').next())
-        .collect();
-    folders.sort_unstable();
-    folders.dedup();
-    for folder in folders
-        .into_iter()
-        .filter(|folder| models.join(folder).is_dir())
-    {
-        for path in tree::files(&models.join(folder))? {
-            let path = format!("{folder}/{}", path.to_string_lossy());
-            if EXPLANATIONS.iter().any(|ending| path.ends_with(ending)) {
-                continue;
-            }
-            let file = models.join(&path);
-            let origin =
-                origin_of(&path).with_context(|| format!("no origin is known for {path}"))?;
-            let bytes = fs::metadata(&file)
-                .with_context(|| format!("{} cannot be read", file.display()))?
-                .len();
-            let sha256 = tree::file_digest(&file)?;
-            write!(
+    for path in model_files(models)? {
+        let file = models.join(&path);
+        let origin = origin_of(&path).with_context(|| format!("no origin is known for {path}"))?;
+        let bytes = fs::metadata(&file)
+            .with_context(|| format!("{} cannot be read", file.display()))?
+            .len();
+        let sha256 = tree::file_digest(&file)?;
+        write!(
                 text,
                 "\n[[file]]\npath = \"{path}\"\nsha256 = \"{sha256}\"\nbytes = {bytes}\nsource = \"{}\"\nlicence = \"{}\"\n",
                 origin.source, origin.licence
             )
             .context("text is written into memory")?;
-        }
     }
     Ok(text)
+}
+
+/// The paths below the folder of the models that the manifest lists, sorted.
+fn model_files(models: &Path) -> Result<Vec<String>> {
+    let mut paths = Vec::new();
+    for entry in
+        fs::read_dir(models).with_context(|| format!("{} cannot be read", models.display()))?
+    {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !entry.file_type()?.is_dir() {
+            paths.push(name);
+        } else if !WORKING_FOLDERS.contains(&name.as_str()) {
+            let below = tree::files(&entry.path())?;
+            paths.extend(
+                below
+                    .into_iter()
+                    .map(|path| format!("{name}/{}", path.to_string_lossy())),
+            );
+        }
+    }
+    paths.retain(|path| {
+        path != MANIFEST && !EXPLANATIONS.iter().any(|ending| path.ends_with(ending))
+    });
+    paths.sort_unstable();
+    Ok(paths)
 }
 
 fn origin_of(path: &str) -> Option<&'static Origin> {

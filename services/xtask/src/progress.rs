@@ -34,11 +34,11 @@ impl Step {
         Self { bar, what }
     }
 
-    /// Starts a step of `length` equal pieces.
-    pub fn pieces(what: impl Into<String>, length: u64) -> Self {
+    /// Starts a step of `length` bytes.
+    pub fn bytes(what: impl Into<String>, length: u64) -> Self {
         let what = what.into();
         let bar = if std::io::stderr().is_terminal() {
-            let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} ({elapsed})")
+            let style = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes}")
                 .expect("the template is well-formed");
             ProgressBar::new(length)
                 .with_style(style.progress_chars("=> "))
@@ -50,9 +50,9 @@ impl Step {
         Self { bar, what }
     }
 
-    /// Moves a measured step on.
-    pub fn advance(&self, by: u64) {
-        self.bar.inc(by);
+    /// Sets how many bytes are done.
+    pub fn set_position(&self, bytes: u64) {
+        self.bar.set_position(bytes);
     }
 
     /// Ends the step with a line that stays.

