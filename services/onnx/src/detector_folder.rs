@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::error::OnnxError;
 use crate::heads::Heads;
+use crate::identity::digest_of_parts;
 use crate::prior::PhotoPrior;
 use crate::runtime::Runtime;
 
@@ -32,7 +33,7 @@ pub struct DetectorIdentity {
     pub name: String,
     /// Version of prior and heads.
     pub version: String,
-    /// One digest over the paths and digests of all parts.
+    /// One digest over all parts, made as [`crate::ModelIdentity::digest`] is.
     pub digest: Digest,
     /// Digest of each file by its path in the folder.
     pub parts: BTreeMap<String, Digest>,
@@ -75,7 +76,7 @@ impl Detector {
         let identity = DetectorIdentity {
             name: contents.name,
             version: contents.version,
-            digest: parts.digest(),
+            digest: digest_of_parts(&parts.digests),
             parts: parts.digests,
         };
         Ok(Self {
@@ -150,15 +151,5 @@ impl Parts<'_> {
     fn file(&mut self, name: &str) -> Result<std::path::PathBuf, OnnxError> {
         self.bytes(name)?;
         Ok(self.folder.join(name))
-    }
-
-    /// SHA-256 of one line `<digest>  <path>` for each part, in order of path.
-    fn digest(&self) -> Digest {
-        let lines: String = self
-            .digests
-            .iter()
-            .map(|(path, digest)| format!("{digest}  {path}\n"))
-            .collect();
-        Digest::of(lines.as_bytes())
     }
 }
