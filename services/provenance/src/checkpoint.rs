@@ -138,6 +138,11 @@ impl SignedCheckpoint {
         }
     }
 
+    /// How many signature lines the checkpoint has, verified or not.
+    pub fn signature_count(&self) -> usize {
+        self.note.signature_count()
+    }
+
     /// What the text says, believed without looking at the signature.
     pub fn unverified(&self) -> &Checkpoint {
         &self.checkpoint

@@ -1,0 +1,145 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  everything was checked and holds
+  1  something does not hold, or could not be checked
+  2  wrong arguments, or a file that cannot be read";
+
+/// Check what a Retrace service has signed, offline and without trusting the service.
+#[derive(Debug, Parser)]
+#[command(name = "retrace-verify", version, after_help = EXIT_CODES)]
+pub struct Arguments {
+    /// Print one JSON document instead of lines.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    Bundle(BundleTask),
+    Checkpoint(CheckpointTask),
+    Inclusion(InclusionTask),
+    Consistency(ConsistencyTask),
+    Ledger(LedgerTask),
+}
+
+const BUNDLE_EXAMPLES: &str = "\
+Examples:
+  retrace-verify bundle cat.bundle.json --image cat.png --public-key retrace.pub
+  retrace-verify bundle cat.bundle.json --no-image --public-key retrace.pub --json";
+
+/// Check a bundle: its entry's signature, its place in the log, the checkpoint and the image.
+///
+/// The image file must be the recorded one, byte by byte. A file that was saved again with the same
+/// pixels does not hold either, but is reported as such (image-resaved).
+#[derive(Debug, Args)]
+#[command(after_help = BUNDLE_EXAMPLES)]
+pub struct BundleTask {
+    /// The bundle.
+    pub file: PathBuf,
+    /// The image that the bundle speaks about.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_image")]
+    pub image: Option<PathBuf>,
+    /// Check the bundle alone. Without this and without --image the check fails.
+    #[arg(long)]
+    pub no_image: bool,
+    /// The public key file of the log (retrace.pub).
+    #[arg(long, value_name = "FILE")]
+    pub public_key: PathBuf,
+}
+
+const CHECKPOINT_EXAMPLES: &str = "\
+Example:
+  curl -s https://retrace.example/checkpoint > checkpoint.txt
+  retrace-verify checkpoint checkpoint.txt --public-key retrace.pub";
+
+/// Check the log's signature of a checkpoint.
+#[derive(Debug, Args)]
+#[command(after_help = CHECKPOINT_EXAMPLES)]
+pub struct CheckpointTask {
+    /// The checkpoint, a signed note.
+    pub file: PathBuf,
+    /// The public key file of the log (retrace.pub).
+    #[arg(long, value_name = "FILE")]
+    pub public_key: PathBuf,
+}
+
+const INCLUSION_EXAMPLES: &str = "\
+Examples:
+  retrace-verify inclusion --leaf-hash 6e34… --leaf-index 0 --tree-size 2 --root-hash fac5… --proof 96a2…
+  retrace-verify inclusion --leaf-hash 6e34… --leaf-index 0 --tree-size 1 --root-hash 6e34… --proof ''";
+
+/// Check an RFC 6962 inclusion proof given as hexadecimal hashes.
+#[derive(Debug, Args)]
+#[command(after_help = INCLUSION_EXAMPLES)]
+pub struct InclusionTask {
+    /// The hash of the leaf, SHA-256(0x00 || leaf).
+    #[arg(long, value_name = "HEX")]
+    pub leaf_hash: String,
+    /// The zero-based place of the leaf.
+    #[arg(long, value_name = "N")]
+    pub leaf_index: u64,
+    /// The number of leaves.
+    #[arg(long, value_name = "N")]
+    pub tree_size: u64,
+    /// The root hash of the tree.
+    #[arg(long, value_name = "HEX")]
+    pub root_hash: String,
+    /// The proof's hashes from the leaf's sibling upwards, separated by commas; '' for none.
+    #[arg(long, value_name = "HEX,HEX,…", num_args = 0..=1, default_missing_value = "", required = true)]
+    pub proof: Option<String>,
+}
+
+const CONSISTENCY_EXAMPLES: &str = "\
+Example:
+  retrace-verify consistency --old-size 1 --old-root 6e34… --new-size 2 --new-root fac5… --proof 96a2…";
+
+/// Check an RFC 6962 consistency proof given as hexadecimal hashes.
+#[derive(Debug, Args)]
+#[command(after_help = CONSISTENCY_EXAMPLES)]
+pub struct ConsistencyTask {
+    /// The number of leaves of the older tree.
+    #[arg(long, value_name = "N")]
+    pub old_size: u64,
+    /// The root hash of the older tree.
+    #[arg(long, value_name = "HEX")]
+    pub old_root: String,
+    /// The number of leaves of the newer tree.
+    #[arg(long, value_name = "N")]
+    pub new_size: u64,
+    /// The root hash of the newer tree.
+    #[arg(long, value_name = "HEX")]
+    pub new_root: String,
+    /// The proof's hashes, separated by commas; '' for none.
+    #[arg(long, value_name = "HEX,HEX,…", num_args = 0..=1, default_missing_value = "", required = true)]
+    pub proof: Option<String>,
+}
+
+const LEDGER_EXAMPLES: &str = "\
+Example:
+  retrace-verify ledger envelopes.ndjson --checkpoint checkpoint.txt --earlier last-week.txt \\
+      --public-key retrace.pub";
+
+/// Check a whole ledger: every entry's signature, and that the entries make the checkpoint's tree.
+#[derive(Debug, Args)]
+#[command(after_help = LEDGER_EXAMPLES)]
+pub struct LedgerTask {
+    /// All envelopes in the order of the log, one a line (NDJSON), as many as the checkpoint covers.
+    pub file: PathBuf,
+    /// The checkpoint that covers them.
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: PathBuf,
+    /// A checkpoint kept from before, whose tree the ledger must continue. May be given repeatedly.
+    #[arg(long, value_name = "FILE")]
+    pub earlier: Vec<PathBuf>,
+    /// The public key file of the log (retrace.pub).
+    #[arg(long, value_name = "FILE")]
+    pub public_key: PathBuf,
+}

@@ -1,0 +1,155 @@
+//! `retrace-verify bundle`
+
+use provenance::bundle::BUNDLE_BYTES_MAX;
+use provenance::{Bundle, Checkpoint, Entry, PublicKeys};
+
+use crate::arguments::BundleTask;
+use crate::image;
+use crate::input::{self, InputError};
+use crate::report::{Check, Reason, Report};
+
+/// Checks a bundle part by part, so that the report says which part does not hold.
+pub fn check(task: &BundleTask) -> Result<Report, InputError> {
+    let bundle_bytes = input::read(&task.file, BUNDLE_BYTES_MAX as u64)?;
+    let image_bytes = task.image.as_deref().map(image::read).transpose()?;
+    let keys = match input::read_public_keys(&task.public_key)? {
+        Ok(keys) => keys,
+        Err(check) => return Ok(Report::of(check)),
+    };
+    let mut report = Report::of(input::public_keys_check(&keys));
+    let bundle = match Bundle::parse(&bundle_bytes) {
+        Ok(bundle) => bundle,
+        Err(refusal) => {
+            report.add(Check::failed("bundle", refusal));
+            return Ok(report);
+        }
+    };
+    report.add(Check::ok(
+        "bundle",
+        format!("{} bytes, canonical", bundle_bytes.len()),
+    ));
+    let checkpoint = check_checkpoint(&mut report, &bundle, &keys);
+    let included = check_inclusion(&mut report, &bundle, checkpoint);
+    let entry = check_entry(&mut report, &bundle, &keys);
+    if included && entry.is_some() {
+        report.prove_entry(&bundle);
+    }
+    check_image(&mut report, task, entry.as_ref(), image_bytes.as_deref());
+    Ok(report)
+}
+
+fn check_checkpoint<'a>(
+    report: &mut Report,
+    bundle: &'a Bundle,
+    keys: &PublicKeys,
+) -> Option<&'a Checkpoint> {
+    match bundle.verify_checkpoint(keys) {
+        Ok(checkpoint) => {
+            let detail = format!(
+                "signed by {}, tree size {}, root hash {}",
+                keys.checkpoint.key_id(),
+                checkpoint.tree_size,
+                checkpoint.root_hash
+            );
+            report.add(Check::ok("checkpoint", detail));
+            report.prove_checkpoint(checkpoint);
+            Some(checkpoint)
+        }
+        Err(refusal) => {
+            report.add(Check::failed("checkpoint", refusal));
+            None
+        }
+    }
+}
+
+fn check_inclusion(report: &mut Report, bundle: &Bundle, checkpoint: Option<&Checkpoint>) -> bool {
+    const CHECK: &str = "inclusion";
+    let Some(checkpoint) = checkpoint else {
+        let reason = Reason::new("checkpoint-not-verified", "there is no root hash to trust");
+        report.add(Check::not_checked(CHECK, reason));
+        return false;
+    };
+    match bundle.verify_inclusion_in(checkpoint) {
+        Ok(()) => {
+            let leaf_hash = bundle.envelope().leaf_hash();
+            let detail = format!("leaf index {}, leaf hash {leaf_hash}", bundle.leaf_index());
+            report.add(Check::ok(CHECK, detail));
+            true
+        }
+        Err(refusal) => {
+            report.add(Check::failed(CHECK, refusal));
+            false
+        }
+    }
+}
+
+fn check_entry(report: &mut Report, bundle: &Bundle, keys: &PublicKeys) -> Option<Entry> {
+    match bundle.verify_entry(keys) {
+        Ok(entry) => {
+            let signer = keys.entries.key_id();
+            let detail = format!("{}, signed by {signer}, {}", entry.kind(), describe(&entry));
+            report.add(Check::ok("entry", detail));
+            Some(entry)
+        }
+        Err(refusal) => {
+            report.add(Check::failed("entry", refusal));
+            None
+        }
+    }
+}
+
+fn describe(entry: &Entry) -> String {
+    match entry {
+        Entry::Generation(entry) => format!(
+            "model {} {}, {} by {} pixels",
+            entry.model.name, entry.model.digest, entry.image.width, entry.image.height
+        ),
+        Entry::Score(entry) => format!(
+            "detector {} {}",
+            entry.detector.name, entry.detector.version
+        ),
+    }
+}
+
+fn check_image(
+    report: &mut Report,
+    task: &BundleTask,
+    entry: Option<&Entry>,
+    image_bytes: Option<&[u8]>,
+) {
+    let checks = match (entry, image_bytes) {
+        (None, _) => vec![Check::not_checked(
+            image::FILE_CHECK,
+            Reason::new("entry-not-verified", "there is no image digest to trust"),
+        )],
+        (Some(Entry::Generation(entry)), Some(bytes)) => image::check(&entry.image, bytes),
+        (Some(Entry::Generation(_)), None) if task.no_image => vec![Check::skipped(
+            image::FILE_CHECK,
+            Reason::new("image-waived", "not checked, as asked by --no-image"),
+        )],
+        (Some(Entry::Generation(_)), None) => vec![Check::not_checked(
+            image::FILE_CHECK,
+            Reason::new(
+                "image-not-given",
+                "give it with --image, or waive it with --no-image",
+            ),
+        )],
+        (Some(Entry::Score(_)), Some(_)) => vec![Check::failed(
+            image::FILE_CHECK,
+            Reason::new(
+                "entry-has-no-image",
+                "a score entry holds a salted digest alone",
+            ),
+        )],
+        (Some(Entry::Score(_)), None) => vec![Check::skipped(
+            image::FILE_CHECK,
+            Reason::new(
+                "entry-has-no-image",
+                "a score entry holds a salted digest alone",
+            ),
+        )],
+    };
+    for check in checks {
+        report.add(check);
+    }
+}
