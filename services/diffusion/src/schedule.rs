@@ -96,7 +96,11 @@ impl NoiseSchedule {
         self.alphas_cumprod
             .iter()
             .map(|&alpha| {
-                let alpha = alpha.max(ALPHA_CUMPROD_FLOOR);
+                let alpha = if alpha > 0.0 {
+                    alpha
+                } else {
+                    ALPHA_CUMPROD_FLOOR
+                };
                 f64::from(((1.0 - alpha) / alpha).sqrt() as f32)
             })
             .collect()

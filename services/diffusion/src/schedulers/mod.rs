@@ -10,41 +10,62 @@ use ndarray::{Array4, ArrayView4, Zip};
 use crate::config::PredictionType;
 use crate::error::DiffusionError;
 
-/// Weights that turn (sample, model output) into the noise-free sample and into the noise, for a
-/// sample `x = signal * x0 + noise * epsilon`.
+/// `(from_sample * sample + from_output * output) * factor`. The factor stands outside, because
+/// sample and output nearly cancel at high noise: weights that were divided by a small signal level
+/// before would carry their rounding into the difference.
+#[derive(Debug, Clone, Copy)]
+struct Combination {
+    from_sample: f32,
+    from_output: f32,
+    factor: f32,
+}
+
+impl Combination {
+    fn new(from_sample: f64, from_output: f64, factor: f64) -> Self {
+        Self {
+            from_sample: from_sample as f32,
+            from_output: from_output as f32,
+            factor: factor as f32,
+        }
+    }
+
+    fn apply(self, sample: f32, output: f32) -> f32 {
+        (self.from_sample * sample + self.from_output * output) * self.factor
+    }
+}
+
+/// Turns (sample, model output) into the noise-free sample and into the noise, for a sample
+/// `x = signal * x0 + noise * epsilon`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Conversion {
-    original_from_sample: f32,
-    original_from_output: f32,
-    epsilon_from_sample: f32,
-    epsilon_from_output: f32,
+    original: Combination,
+    epsilon: Combination,
 }
 
 impl Conversion {
     /// `signal` is the square root of the cumulative product, `noise` that of its complement.
     pub(crate) fn new(prediction_type: PredictionType, signal: f64, noise: f64) -> Self {
+        let output_itself = Combination::new(0.0, 1.0, 1.0);
         let (original, epsilon) = match prediction_type {
             // x0 = (x - noise * output) / signal.
-            PredictionType::Epsilon => ((1.0 / signal, -noise / signal), (0.0, 1.0)),
+            PredictionType::Epsilon => (Combination::new(1.0, -noise, 1.0 / signal), output_itself),
             // epsilon = (x - signal * output) / noise.
-            PredictionType::Sample => ((0.0, 1.0), (1.0 / noise, -signal / noise)),
+            PredictionType::Sample => (output_itself, Combination::new(1.0, -signal, 1.0 / noise)),
             // Salimans and Ho 2022 (arXiv 2202.00512), appendix D: v = signal * epsilon - noise * x0.
-            PredictionType::VPrediction => ((signal, -noise), (noise, signal)),
+            PredictionType::VPrediction => (
+                Combination::new(signal, -noise, 1.0),
+                Combination::new(noise, signal, 1.0),
+            ),
         };
-        Self {
-            original_from_sample: original.0 as f32,
-            original_from_output: original.1 as f32,
-            epsilon_from_sample: epsilon.0 as f32,
-            epsilon_from_output: epsilon.1 as f32,
-        }
+        Self { original, epsilon }
     }
 
     pub(crate) fn original(self, sample: f32, output: f32) -> f32 {
-        self.original_from_sample * sample + self.original_from_output * output
+        self.original.apply(sample, output)
     }
 
     pub(crate) fn epsilon(self, sample: f32, output: f32) -> f32 {
-        self.epsilon_from_sample * sample + self.epsilon_from_output * output
+        self.epsilon.apply(sample, output)
     }
 }
 
