@@ -166,7 +166,7 @@ def invert(batch, predict, levels):
     return samples, noise_preds
 
 
-def features(rgb, predict, flattest=4, richest=4, spread=4, side=128, border=8, levels=LEVELS):
+def features(rgb, predict, flattest=2, richest=2, spread=2, side=128, border=8, levels=LEVELS):
     """Places and rows of the picture `rgb` (height x width x 3, uint8)."""
     places = choose(rgb, side, flattest, richest, spread)
     if not places:
