@@ -25,16 +25,16 @@ pub struct TraceConfig {
 }
 
 impl Default for TraceConfig {
-    /// Six levels, each about twice the one before, on at most twelve patches of 128 pixels: with
-    /// the exported prior this keeps a 12-megapixel picture near one second on two cores.
+    /// Six levels, each about twice the one before, on at most six patches of 128 pixels: 36
+    /// evaluations of the prior, most of what a score costs.
     fn default() -> Self {
         Self {
             noise_levels: vec![0.01, 0.02, 0.04, 0.08, 0.15, 0.3],
             patch_side: 128,
             border: 8,
-            richest: 4,
-            flattest: 4,
-            spread: 4,
+            richest: 2,
+            flattest: 2,
+            spread: 2,
         }
     }
 }

@@ -1,0 +1,60 @@
+"""Plots of the report."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+COLOURS = {"real": "#2b6cb0", "art": "#805ad5", "generated": "#c05621"}
+
+
+def reliability(path: Path, probabilities, generated, weight, bins: int = 10) -> None:
+    """Predicted probability against the observed share at equal base rates."""
+    place = np.minimum((probabilities * bins).astype(int), bins - 1)
+    figure, axes = plt.subplots(figsize=(4.5, 4.2))
+    axes.plot([0, 1], [0, 1], color="#999999", linewidth=1)
+    points = [(np.average(probabilities[place == k], weights=weight[place == k]),
+               np.average(generated[place == k], weights=weight[place == k]), (place == k).sum())
+              for k in range(bins) if (place == k).sum() >= 5]
+    x, y, count = zip(*points)
+    axes.plot(x, y, marker="o", color=COLOURS["generated"])
+    for place_x, place_y, number in points:
+        axes.annotate(str(number), (place_x, place_y), textcoords="offset points", xytext=(6, -9), fontsize=7)
+    axes.set(xlabel="calibrated probability", ylabel="share generated (equal base rates)", xlim=(0, 1), ylim=(0, 1),
+             title="Reliability, five-fold")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def generators(path: Path, report: dict) -> None:
+    """AUC by generator and tier."""
+    rows = {f"{name} (left out)": row for name, row in report["leave_one_generator_out"].items()}
+    rows |= {f"{name} (validation)": row for name, row in report["generators_never_trained_on"]["by_set"].items()}
+    figure, axes = plt.subplots(figsize=(7, 0.42 * len(rows) + 1.4))
+    for offset, (tier, colour) in enumerate(zip(("clean", "web", "hard"), ("#2f855a", "#b7791f", "#c53030"))):
+        places = np.arange(len(rows)) + 0.25 * (offset - 1)
+        axes.barh(places, [row[tier] or 0 for row in rows.values()], height=0.24, color=colour, label=tier)
+    axes.axvline(0.5, color="#444444", linewidth=1)
+    axes.set(yticks=range(len(rows)), yticklabels=list(rows), xlim=(0.3, 1.0), xlabel="AUC against validation photographs")
+    axes.invert_yaxis()
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def score_histogram(path: Path, scores: np.ndarray, label: np.ndarray) -> None:
+    """Raw scores of the validation copies by label."""
+    figure, axes = plt.subplots(figsize=(6, 3.2))
+    bins = np.linspace(scores.min(), scores.max(), 40)
+    for name, colour in COLOURS.items():
+        axes.hist(scores[label == name], bins, density=True, histtype="step", linewidth=1.6, color=colour, label=name)
+    axes.set(xlabel="raw score of a picture", ylabel="density", title="Validation pictures")
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
