@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use api::config::{Config, EngineOptions, ORIGIN_DEFAULT};
 use clap::{Args, ValueEnum};
-use onnx::Provider;
+use onnx::library::locate_library_from;
+use onnx::{Provider, RuntimeOptions};
+
+use super::failure::Failure;
 
 /// Where the service keeps its state when nobody says.
 const STATE_DEFAULT: &str = "./retrace-state/";
@@ -14,15 +17,30 @@ const STATE_DEFAULT: &str = "./retrace-state/";
 #[command(next_help_heading = "Models")]
 pub struct EngineArgs {
     /// Model folder with manifest.toml [default: models/ upwards from the working folder]
-    #[arg(long, env = "RETRACE_MODELS", value_name = "DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "RETRACE_MODELS",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     models: Option<PathBuf>,
 
     /// Native parts [default: .runtime/ upwards from the working folder]
-    #[arg(long, env = "RETRACE_RUNTIME", value_name = "DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "RETRACE_RUNTIME",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     runtime: Option<PathBuf>,
 
     /// Where models run
-    #[arg(long, env = "RETRACE_PROVIDER", value_name = "NAME", default_value = "cpu")]
+    #[arg(
+        long,
+        env = "RETRACE_PROVIDER",
+        value_name = "NAME",
+        default_value = "cpu"
+    )]
     provider: ProviderName,
 
     /// Fail when the asked provider does not work, instead of falling back to the processor
@@ -30,7 +48,12 @@ pub struct EngineArgs {
     require_gpu: bool,
 
     /// Threads inside one operator; 0 means one per core
-    #[arg(long, env = "RETRACE_THREADS", value_name = "COUNT", default_value_t = 0)]
+    #[arg(
+        long,
+        env = "RETRACE_THREADS",
+        value_name = "COUNT",
+        default_value_t = 0
+    )]
     threads: usize,
 }
 
@@ -74,6 +97,21 @@ impl EngineArgs {
             require_gpu: self.require_gpu,
             threads: self.threads,
         }
+    }
+}
+
+impl EngineArgs {
+    /// How to load ONNX Runtime for a model file that is named on the command line.
+    pub fn runtime_options(&self) -> Result<RuntimeOptions, Failure> {
+        let options = self.options(None);
+        let folder = api::native::runtime_folder(&options).map_err(Failure::environment)?;
+        let library = locate_library_from(Some(&folder), &folder).map_err(Failure::environment)?;
+        Ok(RuntimeOptions {
+            library,
+            provider: options.provider,
+            require_gpu: options.require_gpu,
+            threads: options.threads,
+        })
     }
 }
 

@@ -1,12 +1,29 @@
 //! `retrace generate`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use api::access::Caller;
+use api::config::Limits;
+use api::engine::Engine;
+use api::startup::Services;
+use api::state::AppState;
+use api::work::{self, GenerateOrder, OnProgress, RecordedPicture};
 use clap::Args;
 use diffusion::SchedulerKind;
+use indicatif::ProgressBar;
+use onnx::{GenerateRequest, GeneratedImage, Generation, ModelIdentity, TruncatedPrompt};
+use provenance::Digest;
+use serde_json::{Value, json};
 
-use super::Outcome;
-use super::environment::EnvironmentArgs;
+use super::environment::{EngineArgs, StateArgs};
+use super::failure::Failure;
+use super::{Outcome, npy, progress};
+
+/// The command line works for one person on their own machine: only the generator's own limits
+/// hold.
+const IMAGES_MAX: u32 = onnx::request::IMAGES_MAX as u32;
+const STEPS_MAX: u32 = 1_000;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,9 +32,10 @@ Examples:
   retrace generate --model ~/stable-diffusion-onnx --prompt \"a lighthouse\" --offline
   retrace generate --model ./ddpm --offline --latents start.npy --output-latents end.npy --json
 
-Without --offline every image is signed and appended to the ledger before it is written; beside
-PICTURE.png lie PICTURE.bundle (the offline proof) and PICTURE.json (the request and its entry).
-With --offline nothing is signed, and the JSON says so.";
+Without --offline every image is signed and appended to the ledger before it is written. Beside
+NAME.png lie NAME.bundle (the offline proof) and NAME.json (the request and its entry); the public
+keys are in retrace.pub. With --offline nothing is signed, and file and JSON say so.
+Starting latents need --offline: an entry states the seed that its image can be made from again.";
 
 /// Arguments of `retrace generate`.
 #[derive(Debug, Args)]
@@ -28,7 +46,7 @@ pub struct Generate {
     prompt: Option<String>,
 
     /// What the image should not show
-    #[arg(long, requires = "prompt")]
+    #[arg(long)]
     negative_prompt: Option<String>,
 
     /// Folder of the model, in the diffusers ONNX layout; a folder outside the manifest is accepted
@@ -36,25 +54,25 @@ pub struct Generate {
     #[arg(short, long, value_name = "DIR")]
     model: Option<PathBuf>,
 
-    /// Seed of the first image; the n-th image takes seed + n - 1 [default: drawn]
+    /// Seed of the first image, the n-th takes this plus n - 1 [default: drawn]
     #[arg(short, long)]
     seed: Option<u64>,
 
     /// Number of denoising steps [default: the model's]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(STEPS_MAX)))]
     steps: Option<u32>,
 
     /// Scheduler: ddim, euler or dpm++2m [default: the model's]
-    #[arg(long, value_parser = generative_scheduler)]
+    #[arg(long, value_name = "NAME", value_parser = generative_scheduler)]
     scheduler: Option<SchedulerKind>,
 
-    /// Strength of classifier-free guidance; 1 switches it off [default: the model's]
+    /// Weight of classifier-free guidance; 1 switches it off [default: the model's]
     #[arg(long, value_name = "SCALE")]
     guidance_scale: Option<f32>,
 
     /// Number of images
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 1,
-          value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'n', long = "count", value_name = "COUNT", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(IMAGES_MAX)))]
     count: u32,
 
     /// Folder for the images, made when missing
@@ -62,23 +80,26 @@ pub struct Generate {
     output: PathBuf,
 
     /// Starting sample as float32 .npy, used as it is, unscaled; its first dimension is the batch
-    #[arg(long, value_name = "FILE.npy", conflicts_with_all = ["seed", "count"])]
+    #[arg(long, value_name = "FILE.npy", requires = "offline", conflicts_with_all = ["seed", "count"])]
     latents: Option<PathBuf>,
 
     /// Where to write the last sample, before decoding
-    #[arg(long, value_name = "FILE.npy")]
+    #[arg(long, value_name = "FILE.npy", requires = "offline")]
     output_latents: Option<PathBuf>,
 
-    /// No ledger: nothing is signed or recorded
+    /// No ledger and no database: nothing is signed or recorded
     #[arg(long)]
     offline: bool,
 
-    /// Print one JSON object per image
+    /// Print one JSON object per image, on one line
     #[arg(long)]
     json: bool,
 
     #[command(flatten)]
-    environment: EnvironmentArgs,
+    engine: EngineArgs,
+
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 fn generative_scheduler(name: &str) -> Result<SchedulerKind, String> {
@@ -91,6 +112,240 @@ fn generative_scheduler(name: &str) -> Result<SchedulerKind, String> {
 impl Generate {
     /// Generates, records unless offline, and writes the files.
     pub fn run(self) -> Outcome {
-        todo_body()
+        let runtime = super::async_runtime()?;
+        std::fs::create_dir_all(&self.output).map_err(|error| {
+            let folder = self.output.display();
+            Failure::environment(format!("folder {folder} cannot be made: {error}"))
+        })?;
+        if self.offline {
+            runtime.block_on(self.offline())
+        } else {
+            runtime.block_on(self.recorded())
+        }
     }
+
+    fn order(&self) -> GenerateOrder {
+        GenerateOrder {
+            prompt: self.prompt.clone(),
+            negative_prompt: self.negative_prompt.clone(),
+            model: None,
+            images: self.count,
+            size: None,
+            seed: self.seed,
+            steps: self.steps,
+            guidance_scale: self.guidance_scale,
+            scheduler: self.scheduler,
+            preview_steps: 0,
+        }
+    }
+
+    fn limits() -> Limits {
+        Limits {
+            images_per_request_max: IMAGES_MAX,
+            steps_max: STEPS_MAX,
+            guidance_scale_max: onnx::request::GUIDANCE_SCALE_MAX,
+            ..Limits::default()
+        }
+    }
+
+    /// Signed and recorded.
+    async fn recorded(&self) -> Outcome {
+        let mut config = self.state.config(self.engine.options(self.model.clone()));
+        config.limits = Self::limits();
+        let services = Services::open(config).await?;
+        let outcome = self.record(services.state()).await;
+        outcome.and(services.close().await.map_err(Failure::from))
+    }
+
+    async fn record(&self, state: &Arc<AppState>) -> Outcome {
+        let bar = progress::bar(0, "generating");
+        let (caller, order) = (Caller::local(), self.order());
+        let on_progress = Some(report_to(&bar));
+        let answer = work::generate(state, &caller, order, None, on_progress).await;
+        bar.finish_and_clear();
+        let answer = answer?;
+        warn_of_truncation(answer.truncated_prompt.as_ref());
+        let keys = self.output.join("retrace.pub");
+        super::write_file(&keys, state.public_keys.to_string().as_bytes())?;
+        for image in &answer.images {
+            self.write_recorded(image, &keys)?;
+        }
+        Ok(())
+    }
+
+    fn write_recorded(&self, image: &RecordedPicture, keys: &Path) -> Outcome {
+        let name = format!("retrace-{}", image.leaf_index);
+        let path = self.output.join(format!("{name}.png"));
+        let bundle_path = self.output.join(format!("{name}.bundle"));
+        super::write_file(&path, &image.png)?;
+        super::write_file(&bundle_path, &image.bundle.to_bytes())?;
+        let checkpoint = image.bundle.checkpoint();
+        let head = checkpoint.unverified();
+        let report = json!({
+            "image_path": path,
+            "signed": true,
+            "prompt": self.prompt,
+            "negative_prompt": self.negative_prompt,
+            "image": image.entry.image,
+            "entry": {
+                "leaf_index": image.leaf_index,
+                "leaf_hash": image.leaf_hash,
+                "body": image.entry,
+            },
+            "checkpoint": {
+                "tree_size": head.tree_size,
+                "root_hash": head.root_hash,
+                "note": checkpoint.text(),
+            },
+            "bundle_path": bundle_path,
+            "public_key_path": keys,
+        });
+        super::write_file(
+            &self.output.join(format!("{name}.json")),
+            pretty(&report).as_bytes(),
+        )?;
+        if self.json {
+            println!("{report}");
+            return Ok(());
+        }
+        println!("{}", path.display());
+        println!(
+            "  entry {} under the checkpoint of {} entries",
+            image.leaf_index, head.tree_size
+        );
+        println!("  leaf hash {}", image.leaf_hash);
+        println!(
+            "  seed {}, {}, {} steps",
+            image.entry.seed, image.entry.scheduler, image.entry.steps
+        );
+        println!(
+            "  check: retrace-verify bundle {} --image {} --public-key {}",
+            bundle_path.display(),
+            path.display(),
+            keys.display()
+        );
+        Ok(())
+    }
+
+    /// Neither signed nor recorded.
+    async fn offline(&self) -> Outcome {
+        let latents = self.latents.as_deref().map(npy::read).transpose()?;
+        let options = self.engine.options(self.model.clone());
+        let engine = Arc::new(Engine::open(&options).map_err(Failure::environment)?);
+        let slot = engine.generator().map_err(Failure::environment)?;
+        let plan = self.order().plan(slot, &Self::limits())?;
+        let model = slot.model.clone();
+        let mut request = plan.request();
+        if latents.is_some() {
+            request.seeds = Vec::new();
+            request.latents = latents;
+        }
+        let settings = request.clone();
+        let bar = progress::bar(0, "generating");
+        let rendered = work::render(Arc::clone(&engine), request, Some(report_to(&bar))).await;
+        bar.finish_and_clear();
+        let generation = rendered?;
+        warn_of_truncation(generation.truncated_prompt.as_ref());
+        if let Some(path) = &self.output_latents {
+            super::make_folder_of(path)?;
+            npy::write(path, &generation.latents)?;
+        }
+        let unsigned = Unsigned {
+            settings: &settings,
+            model: &model,
+            generation: &generation,
+        };
+        for (index, image) in generation.images.iter().enumerate() {
+            self.write_unsigned(&unsigned, index, image)?;
+        }
+        Ok(())
+    }
+
+    fn write_unsigned(
+        &self,
+        unsigned: &Unsigned<'_>,
+        index: usize,
+        image: &GeneratedImage,
+    ) -> Outcome {
+        let seed = image
+            .seed
+            .map_or_else(|| "latents".to_owned(), |seed| seed.to_string());
+        let name = format!("unsigned-{seed}-{index}");
+        let path = self.output.join(format!("{name}.png"));
+        let software = format!("Retrace {}", env!("CARGO_PKG_VERSION"));
+        let texts = [("Software", software.as_str()), ("Retrace-Signed", "no")];
+        let png = media::encode_png(image.width, image.height, &image.rgb, &texts)
+            .map_err(Failure::work)?;
+        super::write_file(&path, &png)?;
+        let pixels = media::pixel_preimage(image.width, image.height, &image.rgb);
+        let digests = (Digest::of(&png), Digest::of(&pixels));
+        let report = self.unsigned_report(unsigned, image, &path, digests);
+        super::write_file(
+            &self.output.join(format!("{name}.json")),
+            pretty(&report).as_bytes(),
+        )?;
+        if self.json {
+            println!("{report}");
+        } else {
+            println!("{} (unsigned)", path.display());
+        }
+        Ok(())
+    }
+
+    fn unsigned_report(
+        &self,
+        unsigned: &Unsigned<'_>,
+        image: &GeneratedImage,
+        path: &Path,
+        (sha256, pixel_sha256): (Digest, Digest),
+    ) -> Value {
+        json!({
+            "image_path": path,
+            "signed": false,
+            "prompt": unsigned.settings.prompt,
+            "negative_prompt": unsigned.settings.negative_prompt,
+            "image": {
+                "sha256": sha256,
+                "pixel_sha256": pixel_sha256,
+                "width": image.width,
+                "height": image.height,
+                "media_type": "image/png",
+            },
+            "model": unsigned.model,
+            "scheduler": unsigned.generation.scheduler,
+            "steps": unsigned.settings.steps,
+            "guidance_scale": unsigned.settings.guidance_scale,
+            "seed": image.seed,
+            "latents_path": self.latents,
+            "output_latents_path": self.output_latents,
+            "timings_ms": unsigned.generation.timings,
+        })
+    }
+}
+
+/// What the unsigned images of a request share.
+struct Unsigned<'a> {
+    settings: &'a GenerateRequest,
+    model: &'a ModelIdentity,
+    generation: &'a Generation,
+}
+
+fn report_to(bar: &ProgressBar) -> OnProgress {
+    let bar = bar.clone();
+    Box::new(move |progress| {
+        bar.set_length((progress.images * progress.steps) as u64);
+        bar.set_position((progress.image_index * progress.steps + progress.step_index + 1) as u64);
+    })
+}
+
+fn warn_of_truncation(truncated: Option<&TruncatedPrompt>) {
+    if let Some(truncated) = truncated {
+        eprintln!("retrace: {}", super::truncation(truncated));
+    }
+}
+
+fn pretty(value: &Value) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("a JSON value serialises");
+    text.push('\n');
+    text
 }

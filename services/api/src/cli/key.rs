@@ -1,9 +1,19 @@
 //! `retrace key`
 
+use std::future::Future;
+
+use api::config::EngineOptions;
+use api::keys::PUBLIC_KEY_FILE;
+use api::startup::Storage;
 use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use ledger::{ClientId, ClientKey, Ledger, LedgerError, Scope};
+use provenance::PublicKeys;
+use serde_json::{Value, json};
 
 use super::Outcome;
-use super::environment::EnvironmentArgs;
+use super::environment::StateArgs;
+use super::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -12,8 +22,8 @@ Examples:
   retrace key revoke 3
   retrace key show > retrace.pub
 
-A client's secret is shown once and stored only as a hash. As soon as one client exists, the service
-asks every caller for a key.";
+A client's key is shown once and kept only as a hash. As soon as one valid key exists, the service
+asks every caller for one; without any, it listens on loopback addresses only.";
 
 /// Arguments of `retrace key`.
 #[derive(Debug, Args)]
@@ -25,45 +35,46 @@ pub struct Key {
 
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
-    /// Make a key for a new client and print its secret once
+    /// Make a key for a new client and print it once
+    #[command(after_help = EXAMPLES)]
     Client {
         /// Name of the client, as it will stand in its entries
         name: String,
-        /// What the key is good for; give it several times for several
+        /// What the key allows; several times for several
         #[arg(long = "scope", value_name = "SCOPE", required = true)]
         scopes: Vec<ScopeName>,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
         #[command(flatten)]
-        environment: EnvironmentArgs,
+        shared: Shared,
     },
-    /// List the clients
+    /// List all keys, revoked ones too
+    #[command(after_help = EXAMPLES)]
     List {
-        /// Print one JSON object per client
-        #[arg(long)]
-        json: bool,
         #[command(flatten)]
-        environment: EnvironmentArgs,
+        shared: Shared,
     },
-    /// Revoke a client's key
+    /// Make a key invalid from now on
+    #[command(after_help = EXAMPLES)]
     Revoke {
-        /// Number of the client, as `retrace key list` shows it
+        /// Number of the key, as `retrace key list` shows it
         id: i64,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
         #[command(flatten)]
-        environment: EnvironmentArgs,
+        shared: Shared,
     },
     /// Print the public keys that auditors need (the file retrace.pub)
+    #[command(after_help = EXAMPLES)]
     Show {
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
         #[command(flatten)]
-        environment: EnvironmentArgs,
+        shared: Shared,
     },
+}
+
+#[derive(Debug, Args)]
+struct Shared {
+    /// Print JSON, one object per line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 /// The scopes, as the command line spells them.
@@ -73,8 +84,170 @@ enum ScopeName {
     Generate,
     /// Score images
     Score,
-    /// Read the ledger
+    /// Read entries, images and proofs
     Audit,
     /// Everything
     Admin,
+}
+
+impl From<ScopeName> for Scope {
+    fn from(name: ScopeName) -> Scope {
+        match name {
+            ScopeName::Generate => Scope::Generate,
+            ScopeName::Score => Scope::Score,
+            ScopeName::Audit => Scope::Audit,
+            ScopeName::Admin => Scope::Admin,
+        }
+    }
+}
+
+impl Key {
+    /// Runs the subcommand.
+    pub fn run(self) -> Outcome {
+        match self.command {
+            KeyCommand::Client {
+                name,
+                scopes,
+                shared,
+            } => create(&name, &scopes, &shared),
+            KeyCommand::List { shared } => list(&shared),
+            KeyCommand::Revoke { id, shared } => revoke(ClientId::new(id), &shared),
+            KeyCommand::Show { shared } => show(&shared),
+        }
+    }
+}
+
+fn create(name: &str, scopes: &[ScopeName], shared: &Shared) -> Outcome {
+    let mut scopes: Vec<Scope> = scopes.iter().map(|scope| Scope::from(*scope)).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    let asked = scopes.clone();
+    let name_asked = name.to_owned();
+    let (id, key) = with_ledger(shared, |ledger| async move {
+        ledger.create_client(&name_asked, &asked).await
+    })?;
+    let scopes: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+    if shared.json {
+        let report = json!({ "id": id.get(), "name": name, "scopes": scopes, "key": key });
+        println!("{report}");
+        return Ok(());
+    }
+    // The key alone on standard output, so that a script can take it.
+    eprintln!(
+        "Key {id} of {name}, for: {}. It is shown this once:",
+        scopes.join(", ")
+    );
+    println!("{key}");
+    Ok(())
+}
+
+fn list(shared: &Shared) -> Outcome {
+    let keys = with_ledger(shared, |ledger| async move { ledger.list_clients().await })?;
+    if shared.json {
+        for key in &keys {
+            println!("{}", describe(key));
+        }
+        return Ok(());
+    }
+    if keys.is_empty() {
+        println!("No keys: the service serves this machine alone.");
+        return Ok(());
+    }
+    println!(
+        "{:>4}  {:24}  {:28}  {:22}  revoked",
+        "id", "client", "scopes", "last used"
+    );
+    for key in &keys {
+        println!(
+            "{:>4}  {:24}  {:28}  {:22}  {}",
+            key.client.id.get(),
+            key.client.name,
+            scope_words(key).join(" "),
+            key.last_used_at_ms.map_or_else(|| "never".to_owned(), time),
+            key.revoked_at_ms.map_or_else(String::new, time),
+        );
+    }
+    Ok(())
+}
+
+fn revoke(id: ClientId, shared: &Shared) -> Outcome {
+    with_ledger(
+        shared,
+        |ledger| async move { ledger.revoke_client(id).await },
+    )?;
+    if shared.json {
+        println!("{}", json!({ "id": id.get(), "revoked": true }));
+    } else {
+        println!("Key {id} is revoked.");
+    }
+    Ok(())
+}
+
+/// Reads the public key file; it needs no database.
+fn show(shared: &Shared) -> Outcome {
+    let config = shared.state.config(EngineOptions::default());
+    let path = config.state.join(PUBLIC_KEY_FILE);
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Failure::environment(format!(
+            "no public keys in {} ({error}); the first `retrace serve` makes them",
+            path.display()
+        ))
+    })?;
+    let keys = PublicKeys::parse(&text).map_err(Failure::environment)?;
+    if shared.json {
+        let lines: Vec<&str> = text.lines().collect();
+        let report = json!({
+            "origin": keys.origin(),
+            "entries": lines.first(),
+            "checkpoint": lines.get(1),
+            "path": path,
+        });
+        println!("{report}");
+    } else {
+        print!("{keys}");
+    }
+    Ok(())
+}
+
+/// Opens the ledger, runs one action on it and closes it again.
+fn with_ledger<T, F: Future<Output = Result<T, LedgerError>>>(
+    shared: &Shared,
+    action: impl FnOnce(Ledger) -> F,
+) -> Result<T, Failure> {
+    let config = shared.state.config(EngineOptions::default());
+    super::async_runtime()?.block_on(async {
+        let storage = Storage::open(&config).await?;
+        let result = action(storage.ledger.clone()).await;
+        storage.close().await?;
+        result.map_err(|error| match error {
+            LedgerError::NoSuchClient => Failure::does_not_hold(error),
+            LedgerError::ClientName { .. } | LedgerError::ClientNameTaken => Failure::usage(error),
+            error => Failure::environment(error),
+        })
+    })
+}
+
+fn describe(key: &ClientKey) -> Value {
+    json!({
+        "id": key.client.id.get(),
+        "name": key.client.name,
+        "scopes": scope_words(key),
+        "created_at": time(key.created_at_ms),
+        "last_used_at": key.last_used_at_ms.map(time),
+        "revoked_at": key.revoked_at_ms.map(time),
+    })
+}
+
+fn scope_words(key: &ClientKey) -> Vec<&'static str> {
+    key.client
+        .scopes
+        .iter()
+        .map(|scope| scope.as_str())
+        .collect()
+}
+
+/// Milliseconds since 1970 as UTC, to the second.
+fn time(ms: i64) -> String {
+    let seconds = Timestamp::from_second(ms.div_euclid(1_000));
+    seconds.map_or_else(|_| ms.to_string(), |time| time.to_string())
 }

@@ -1,9 +1,13 @@
 //! `retrace ledger`
 
+use api::config::EngineOptions;
+use api::startup::Storage;
 use clap::{Args, Subcommand};
+use ledger::CheckReport;
 
-use super::Outcome;
-use super::environment::EnvironmentArgs;
+use super::environment::StateArgs;
+use super::failure::Failure;
+use super::{Outcome, progress};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,6 +34,56 @@ enum LedgerCommand {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        environment: EnvironmentArgs,
+        state: StateArgs,
     },
+}
+
+impl LedgerArgs {
+    /// Checks and reports.
+    pub fn run(self) -> Outcome {
+        let LedgerCommand::Check { json, state } = self.command;
+        let config = state.config(EngineOptions::default());
+        super::async_runtime()?.block_on(async {
+            let storage = Storage::open(&config).await?;
+            let spinner = progress::spinner("checking every entry");
+            let report = storage.ledger.check().await;
+            spinner.finish_and_clear();
+            storage.close().await?;
+            let report = report.map_err(Failure::environment)?;
+            print(&report, json)?;
+            if report.is_sound() {
+                return Ok(());
+            }
+            let problems = report.problems.len() as u64 + report.problems_left_out;
+            Err(Failure::does_not_hold(format!(
+                "the ledger does not hold: {problems} problems"
+            )))
+        })
+    }
+}
+
+fn print(report: &CheckReport, json: bool) -> Outcome {
+    if json {
+        let mut value = serde_json::to_value(report).map_err(Failure::work)?;
+        value["sound"] = report.is_sound().into();
+        println!("{value}");
+        return Ok(());
+    }
+    println!("entries      {}", report.entries);
+    println!("root hash    {}", report.root_hash);
+    println!("tree nodes   {}", report.nodes);
+    println!(
+        "checkpoints  {}, the newest covers {} entries",
+        report.checkpoints, report.covered
+    );
+    for problem in &report.problems {
+        println!("problem: {problem}");
+    }
+    if report.problems_left_out > 0 {
+        println!("and {} problems more", report.problems_left_out);
+    }
+    if report.is_sound() {
+        println!("Everything holds.");
+    }
+    Ok(())
 }

@@ -11,14 +11,19 @@ mod key;
 mod ledger;
 mod models;
 mod npy;
+mod picture_file;
 mod progress;
 mod score;
 mod serve;
 mod trace;
 
+use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use onnx::TruncatedPrompt;
+use tracing_subscriber::EnvFilter;
 
 use failure::Failure;
 
@@ -70,6 +75,7 @@ enum Command {
 pub fn main() -> ExitCode {
     // Clap prints help and usage errors itself; its code for a usage error is 2, as documented.
     let cli = Cli::parse();
+    start_log(&cli.command);
     let result = match cli.command {
         Command::Serve(command) => command.run(),
         Command::Generate(command) => command.run(),
@@ -88,3 +94,66 @@ pub fn main() -> ExitCode {
 
 /// What every command returns.
 type Outcome = Result<(), Failure>;
+
+/// What a model did not see of a prompt.
+fn truncation(truncated: &TruncatedPrompt) -> String {
+    format!(
+        "the prompt has {} tokens, the model reads {}; it did not see: {:?}",
+        truncated.tokens, truncated.tokens_max, truncated.dropped
+    )
+}
+
+/// The log on standard error: what the service does, or only what goes wrong in a command.
+fn start_log(command: &Command) {
+    let default = match command {
+        Command::Serve(_) => "info",
+        _ => "error",
+    };
+    let filter = EnvFilter::try_from_env("RETRACE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal)
+        .init();
+}
+
+/// The runtime for commands that wait for a child process or the ledger.
+fn async_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Runtime::new().map_err(Failure::environment)
+}
+
+/// Standard output is closed or full.
+fn cannot_write(error: std::io::Error) -> Failure {
+    Failure::environment(format!("the output cannot be written: {error}"))
+}
+
+/// Makes the folder that a file is to lie in.
+fn make_folder_of(path: &Path) -> Result<(), Failure> {
+    let Some(folder) = path.parent() else {
+        return Ok(());
+    };
+    std::fs::create_dir_all(folder).map_err(|error| {
+        Failure::environment(format!(
+            "folder {} cannot be made: {error}",
+            folder.display()
+        ))
+    })
+}
+
+/// Writes a file.
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    std::fs::write(path, bytes).map_err(|error| {
+        Failure::environment(format!("{} cannot be written: {error}", path.display()))
+    })
+}
+
+/// The end of a command over several files: 1 when some were refused.
+fn all_files(refused: usize, files: usize) -> Outcome {
+    match refused {
+        0 => Ok(()),
+        _ => Err(Failure::does_not_hold(format!(
+            "{refused} of {files} files were refused"
+        ))),
+    }
+}

@@ -16,14 +16,20 @@ pub fn read(path: &Path) -> Result<Array4<f32>, Failure> {
     let refused = |cause: &dyn std::fmt::Display| {
         Failure::usage(format!("latents file {}: {cause}", path.display()))
     };
-    let size = std::fs::metadata(path).map_err(|error| refused(&error))?.len();
+    let size = std::fs::metadata(path)
+        .map_err(|error| refused(&error))?
+        .len();
     if size > NPY_BYTES_MAX {
-        return Err(refused(&format!("has {size} bytes, the limit is {NPY_BYTES_MAX}")));
+        return Err(refused(&format!(
+            "has {size} bytes, the limit is {NPY_BYTES_MAX}"
+        )));
     }
     let bytes = std::fs::read(path).map_err(|error| refused(&error))?;
     // A view compares the header's shape with the bytes that are there before it allocates.
     let latents = ArrayView4::<f32>::view_npy(&bytes).map_err(|error| {
-        refused(&format!("{error} (wanted: float32, shape batch, channels, height, width)"))
+        refused(&format!(
+            "{error} (wanted: float32, shape batch, channels, height, width)"
+        ))
     })?;
     let latents = latents.to_owned();
     if latents.is_empty() {
@@ -42,7 +48,9 @@ pub fn write(path: &Path, latents: &Array4<f32>) -> Result<(), Failure> {
     };
     let file = File::create(path).map_err(|error| failed(&error))?;
     let mut writer = std::io::BufWriter::new(file);
-    latents.write_npy(&mut writer).map_err(|error| failed(&error))?;
+    latents
+        .write_npy(&mut writer)
+        .map_err(|error| failed(&error))?;
     std::io::Write::flush(&mut writer).map_err(|error| failed(&error))
 }
 
@@ -68,7 +76,11 @@ mod tests {
         let flat = ndarray::Array1::<f64>::zeros(4);
         flat.write_npy(File::create(&path).unwrap()).unwrap();
         let failure = read(&path).unwrap_err();
-        assert!(failure.message().contains("wanted: float32"), "{}", failure.message());
+        assert!(
+            failure.message().contains("wanted: float32"),
+            "{}",
+            failure.message()
+        );
     }
 
     #[test]
@@ -79,7 +91,11 @@ mod tests {
         latents[[0, 0, 1, 1]] = f32::NAN;
         write(&path, &latents).unwrap();
         let failure = read(&path).unwrap_err();
-        assert!(failure.message().contains("not finite"), "{}", failure.message());
+        assert!(
+            failure.message().contains("not finite"),
+            "{}",
+            failure.message()
+        );
     }
 
     #[test]

@@ -12,7 +12,9 @@ pub fn bar(steps: u64, what: &str) -> ProgressBar {
     }
     let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {elapsed}")
         .expect("the template is a constant that parses");
-    ProgressBar::new(steps).with_style(style).with_message(what.to_owned())
+    ProgressBar::new(steps)
+        .with_style(style)
+        .with_message(what.to_owned())
 }
 
 /// A line that shows that work goes on whose length is not known, silent without a terminal.

@@ -1,11 +1,21 @@
 //! `retrace score`
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use api::access::Caller;
+use api::config::Limits;
+use api::engine::Engine;
+use api::sandbox::Sandbox;
+use api::startup::Services;
+use api::work::{self, Examination, RecordedScore, Upload, WorkError};
 use clap::Args;
+use serde_json::{Value, json};
 
-use super::Outcome;
-use super::environment::EnvironmentArgs;
+use super::environment::{EngineArgs, StateArgs};
+use super::failure::Failure;
+use super::{Outcome, picture_file, progress};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,7 +35,7 @@ pub struct Score {
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 
-    /// No ledger and no database: nothing is signed or recorded
+    /// No ledger and no database: nothing is looked up, signed or recorded
     #[arg(long)]
     offline: bool,
 
@@ -34,5 +44,179 @@ pub struct Score {
     json: bool,
 
     #[command(flatten)]
-    environment: EnvironmentArgs,
+    engine: EngineArgs,
+
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// Where the scores come from.
+enum Desk {
+    /// The models alone.
+    Offline {
+        engine: Arc<Engine>,
+        sandbox: Sandbox,
+    },
+    /// The models and the ledger.
+    Ledger(Services),
+}
+
+impl Desk {
+    async fn score(
+        &self,
+        upload: Upload,
+    ) -> Result<(Examination, Option<RecordedScore>), WorkError> {
+        match self {
+            Self::Offline { engine, sandbox } => Ok((
+                work::examine(Arc::clone(engine), sandbox, upload).await?,
+                None,
+            )),
+            Self::Ledger(services) => {
+                let answer = work::score(services.state(), &Caller::local(), upload).await?;
+                Ok((answer.examination, Some(answer.recorded)))
+            }
+        }
+    }
+
+    async fn close(self) -> Outcome {
+        match self {
+            Self::Offline { .. } => Ok(()),
+            Self::Ledger(services) => Ok(services.close().await?),
+        }
+    }
+}
+
+impl Score {
+    /// Scores every file.
+    pub fn run(self) -> Outcome {
+        super::async_runtime()?.block_on(async {
+            let desk = self.desk().await?;
+            let outcome = self.score_all(&desk).await;
+            outcome.and(desk.close().await)
+        })
+    }
+
+    async fn desk(&self) -> Result<Desk, Failure> {
+        let options = self.engine.options(None);
+        if !self.offline {
+            let services = Services::open(self.state.config(options)).await?;
+            return Ok(Desk::Ledger(services));
+        }
+        let engine = Engine::open(&options).map_err(Failure::environment)?;
+        engine.detector().map_err(Failure::environment)?;
+        let sandbox = Sandbox::new(None, &Limits::default());
+        Ok(Desk::Offline {
+            engine: Arc::new(engine),
+            sandbox,
+        })
+    }
+
+    async fn score_all(&self, desk: &Desk) -> Outcome {
+        let limits = Limits::default();
+        let bar = progress::bar(self.files.len() as u64, "scores");
+        let mut refused = 0;
+        for path in &self.files {
+            let result = match picture_file::read(path, &limits) {
+                Ok(bytes) => desk.score(upload(bytes)).await.map_err(Failure::from),
+                Err(failure) => Err(failure),
+            };
+            match result {
+                Ok((examination, recorded)) => {
+                    bar.suspend(|| self.print(path, &examination, recorded.as_ref()))?;
+                }
+                Err(failure) if failure.concerns_one_file() => {
+                    refused += 1;
+                    bar.suspend(|| self.print_refusal(path, &failure))?;
+                }
+                Err(failure) => return Err(failure),
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        super::all_files(refused, self.files.len())
+    }
+
+    fn print(
+        &self,
+        path: &Path,
+        examination: &Examination,
+        recorded: Option<&RecordedScore>,
+    ) -> Outcome {
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let line = json_line(path, examination, recorded)?;
+            return writeln!(out, "{line}").map_err(super::cannot_write);
+        }
+        let assessment = &examination.assessment;
+        let probability = match assessment.probability {
+            Some(probability) => format!("probability {probability:.3}"),
+            None => "no probability".to_owned(),
+        };
+        let verdict = assessment.verdict;
+        let mut lines = vec![
+            format!("{}", path.display()),
+            format!(
+                "  {verdict}, {probability}: {}",
+                assessment.reason.sentence()
+            ),
+        ];
+        for evidence in &assessment.evidence {
+            lines.push(format!("  - {}", evidence.sentence()));
+        }
+        if let Some(recorded) = recorded {
+            lines.push(format!("  recorded as entry {}", recorded.leaf_index));
+        }
+        writeln!(out, "{}", lines.join("\n")).map_err(super::cannot_write)
+    }
+
+    fn print_refusal(&self, path: &Path, failure: &Failure) -> Outcome {
+        let mut out = std::io::stdout().lock();
+        let written = if self.json {
+            writeln!(
+                out,
+                "{}",
+                json!({ "path": path, "error": failure.message() })
+            )
+        } else {
+            writeln!(
+                out,
+                "{}\n  not scored: {}",
+                path.display(),
+                failure.message()
+            )
+        };
+        written.map_err(super::cannot_write)
+    }
+}
+
+/// A local file has no label that a sender could have got wrong: its bytes say what it is.
+fn upload(bytes: Vec<u8>) -> Upload {
+    Upload {
+        bytes,
+        file_name: None,
+        media_type: None,
+        strip_pictures: 0,
+    }
+}
+
+/// The assessment as it is, with the file's path and digests, and the entry where there is one.
+fn json_line(
+    path: &Path,
+    examination: &Examination,
+    recorded: Option<&RecordedScore>,
+) -> Result<Value, Failure> {
+    let mut line = serde_json::to_value(&examination.assessment).map_err(Failure::work)?;
+    line["path"] = json!(path);
+    line["sha256"] = json!(examination.sha256);
+    line["pixel_sha256"] = json!(examination.pixel_sha256);
+    line["timings_ms"] = json!(examination.timings_ms);
+    line["entry"] = match recorded {
+        None => Value::Null,
+        Some(recorded) => json!({
+            "leaf_index": recorded.leaf_index,
+            "leaf_hash": recorded.leaf_hash,
+            "upload_salt": hex::encode(recorded.upload_salt),
+        }),
+    };
+    Ok(line)
 }

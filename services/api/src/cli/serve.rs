@@ -1,11 +1,15 @@
 //! `retrace serve`
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use api::config::{Limits, PORT_DEFAULT};
+use api::startup::{App, termination};
 use clap::Args;
+use serde_json::json;
 
 use super::Outcome;
-use super::environment::EnvironmentArgs;
+use super::environment::{EngineArgs, StateArgs};
+use super::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,7 +19,8 @@ Examples:
   retrace serve --provider cuda --require-gpu
 
 Without a database URL the service starts a private Postgres in its state folder. Without any client
-key (retrace key client) it binds to loopback addresses only.";
+key (retrace key client) it listens on loopback addresses only. SIGTERM and Ctrl-C let requests under
+way finish. The log goes to standard error; RETRACE_LOG sets its level (for example: debug).";
 
 /// Arguments of `retrace serve`.
 #[derive(Debug, Args)]
@@ -26,9 +31,58 @@ pub struct Serve {
     host: IpAddr,
 
     /// Port to listen on; 0 takes a free one
-    #[arg(long, env = "RETRACE_PORT", default_value_t = 8080)]
+    #[arg(long, env = "RETRACE_PORT", default_value_t = PORT_DEFAULT)]
     port: u16,
 
+    /// Print the address as one JSON object when the service is ready
+    #[arg(long)]
+    json: bool,
+
+    /// Folder of a generator outside the models, accepted by its computed digests
+    #[arg(long, env = "RETRACE_GENERATOR", value_name = "DIR")]
+    generator: Option<std::path::PathBuf>,
+
+    /// Connections to Postgres at most
+    #[arg(
+        long,
+        env = "RETRACE_DATABASE_CONNECTIONS_MAX",
+        value_name = "COUNT",
+        default_value_t = 16
+    )]
+    database_connections_max: u32,
+
     #[command(flatten)]
-    environment: EnvironmentArgs,
+    engine: EngineArgs,
+
+    #[command(flatten)]
+    state: StateArgs,
+
+    #[command(flatten)]
+    limits: Limits,
+}
+
+impl Serve {
+    /// Serves until the process is asked to end.
+    pub fn run(self) -> Outcome {
+        let mut config = self
+            .state
+            .config(self.engine.options(self.generator.clone()));
+        config.listen = SocketAddr::new(self.host, self.port);
+        config.limits = self.limits.clone();
+        config.database_connections_max = self.database_connections_max;
+        super::async_runtime()?.block_on(async {
+            let app = App::build(config).await.map_err(Failure::from)?;
+            self.announce(app.address());
+            app.run_until(termination()).await.map_err(Failure::from)
+        })
+    }
+
+    fn announce(&self, address: SocketAddr) {
+        let url = format!("http://{address}");
+        if self.json {
+            println!("{}", json!({ "url": url, "port": address.port() }));
+        } else {
+            println!("Retrace is ready: {url}");
+        }
+    }
 }

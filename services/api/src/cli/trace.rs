@@ -1,20 +1,31 @@
 //! `retrace trace`
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 
+use api::config::Limits;
+use api::engine::Engine;
+use api::sandbox::Sandbox;
 use clap::Args;
+use detector::{ImageTrace, PictureView, TraceConfig, TraceLine};
+use onnx::{PhotoPrior, Runtime};
+use serde_json::json;
 
-use super::Outcome;
-use super::environment::EnvironmentArgs;
+use super::environment::EngineArgs;
+use super::failure::Failure;
+use super::{Outcome, picture_file, progress};
 
 const EXAMPLES: &str = "\
 Examples:
   retrace trace photo.jpg
   retrace trace --output traces.jsonl real/*.jpg generated/*.png
+  retrace trace --prior my-prior.onnx --config levels.json --output traces.jsonl pictures/*.png
 
-One JSON object per image and line: path, quality, and the statistics of each patch at each noise
-level. Detector heads are trained from exactly these lines, so that training and serving share one
-extractor. A refused file gives a line with an error, and the exit code is 1.";
+One JSON object per image and line: path, size, the feature rows of its patches and, with --whole,
+every statistic of each patch at each noise level. Detector heads are trained from exactly these
+lines, so that training and serving share one extractor. A refused file gives a line with an error,
+the others go on, and the exit code is 1.";
 
 /// Arguments of `retrace trace`.
 #[derive(Debug, Args)]
@@ -28,10 +39,128 @@ pub struct TraceArgs {
     #[arg(short, long, value_name = "FILE.jsonl")]
     output: Option<PathBuf>,
 
-    /// Accepted for symmetry: the output is JSON in any case
+    /// Write the whole trace beside the feature rows
+    #[arg(long)]
+    whole: bool,
+
+    /// Photo prior to use instead of the installed detector, which may not exist yet
+    #[arg(long, value_name = "FILE.onnx")]
+    prior: Option<PathBuf>,
+
+    /// Noise levels and patches for --prior, as JSON [default: the built-in ones]
+    #[arg(long, value_name = "FILE.json", requires = "prior")]
+    config: Option<PathBuf>,
+
+    /// Accepted so that scripts can say it everywhere: the output is JSON in any case
     #[arg(long)]
     json: bool,
 
     #[command(flatten)]
-    environment: EnvironmentArgs,
+    engine: EngineArgs,
+}
+
+/// What takes the traces.
+enum Extractor {
+    /// The installed detector, with its own configuration.
+    Installed(Box<Engine>),
+    /// A prior alone.
+    Prior {
+        prior: Box<PhotoPrior>,
+        config: TraceConfig,
+    },
+}
+
+impl Extractor {
+    fn extract(&mut self, picture: &PictureView<'_>) -> Result<ImageTrace, Failure> {
+        match self {
+            Self::Installed(engine) => {
+                let slot = engine.detector().map_err(Failure::environment)?;
+                slot.lock().trace(picture).map_err(Failure::work)
+            }
+            Self::Prior { prior, config } => {
+                detector::extract(picture, config, prior.as_mut()).map_err(Failure::work)
+            }
+        }
+    }
+}
+
+impl TraceArgs {
+    /// Traces every file.
+    pub fn run(self) -> Outcome {
+        let mut extractor = self.extractor()?;
+        let limits = Limits::default();
+        let sandbox = Sandbox::new(None, &limits);
+        let mut out = self.writer()?;
+        let runtime = super::async_runtime()?;
+        let bar = progress::bar(self.files.len() as u64, "traces");
+        let mut refused = 0;
+        for path in &self.files {
+            let line = runtime
+                .block_on(picture_file::parse(path, &sandbox, &limits))
+                .and_then(|parsed| {
+                    let decoded = &parsed.decoded;
+                    let picture = PictureView::new(decoded.width, decoded.height, &decoded.rgb)
+                        .map_err(Failure::work)?;
+                    let trace = extractor.extract(&picture)?;
+                    let line = TraceLine::new(&path.to_string_lossy(), &trace, self.whole);
+                    line.to_json().map_err(Failure::work)
+                });
+            let line = match line {
+                Ok(line) => line,
+                Err(failure) if failure.concerns_one_file() => {
+                    refused += 1;
+                    json!({ "path": path, "error": failure.message() }).to_string()
+                }
+                Err(failure) => return Err(failure),
+            };
+            writeln!(out, "{line}").map_err(super::cannot_write)?;
+            bar.inc(1);
+        }
+        out.flush().map_err(super::cannot_write)?;
+        bar.finish_and_clear();
+        super::all_files(refused, self.files.len())
+    }
+
+    fn extractor(&self) -> Result<Extractor, Failure> {
+        let Some(path) = &self.prior else {
+            let engine = Engine::open(&self.engine.options(None)).map_err(Failure::environment)?;
+            engine.detector().map_err(Failure::environment)?;
+            return Ok(Extractor::Installed(Box::new(engine)));
+        };
+        let runtime_options = self.engine.runtime_options()?;
+        let runtime = Runtime::load(&runtime_options).map_err(Failure::environment)?;
+        let prior = PhotoPrior::open(&runtime, path).map_err(Failure::environment)?;
+        let config = self
+            .config
+            .as_deref()
+            .map(read_config)
+            .transpose()?
+            .unwrap_or_default();
+        Ok(Extractor::Prior {
+            prior: Box::new(prior),
+            config,
+        })
+    }
+
+    fn writer(&self) -> Result<Box<dyn Write>, Failure> {
+        match &self.output {
+            None => Ok(Box::new(BufWriter::new(std::io::stdout().lock()))),
+            Some(path) => {
+                let file = File::create(path).map_err(|error| {
+                    Failure::environment(format!("{} cannot be written: {error}", path.display()))
+                })?;
+                Ok(Box::new(BufWriter::new(file)))
+            }
+        }
+    }
+}
+
+fn read_config(path: &Path) -> Result<TraceConfig, Failure> {
+    let refused = |cause: &dyn std::fmt::Display| {
+        Failure::usage(format!("trace configuration {}: {cause}", path.display()))
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| refused(&error))?;
+    let config: TraceConfig = serde_json::from_str(&text).map_err(|error| refused(&error))?;
+    config.check().map_err(|error| refused(&error))?;
+    Ok(config)
 }

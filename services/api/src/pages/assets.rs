@@ -8,10 +8,26 @@ use provenance::Digest;
 type Asset = (&'static str, &'static str, &'static [u8]);
 
 const ASSETS: [Asset; 4] = [
-    ("retrace.css", "text/css; charset=utf-8", include_bytes!("../../assets/retrace.css")),
-    ("retrace.js", "text/javascript; charset=utf-8", include_bytes!("../../assets/retrace.js")),
-    ("mark.svg", "image/svg+xml", include_bytes!("../../assets/mark.svg")),
-    ("process.svg", "image/svg+xml", include_bytes!("../../assets/process.svg")),
+    (
+        "retrace.css",
+        "text/css; charset=utf-8",
+        include_bytes!("../../assets/retrace.css"),
+    ),
+    (
+        "retrace.js",
+        "text/javascript; charset=utf-8",
+        include_bytes!("../../assets/retrace.js"),
+    ),
+    (
+        "mark.svg",
+        "image/svg+xml",
+        include_bytes!("../../assets/mark.svg"),
+    ),
+    (
+        "process.svg",
+        "image/svg+xml",
+        include_bytes!("../../assets/process.svg"),
+    ),
 ];
 
 /// `GET /assets/{name}`
@@ -20,13 +36,24 @@ pub(super) async fn get(request: HttpRequest, name: web::Path<String>) -> HttpRe
         return HttpResponse::NotFound().finish();
     };
     let tag = format!("\"{}\"", Digest::of(bytes));
-    let known = request.headers().get(IF_NONE_MATCH).is_some_and(|value| value == tag.as_str());
-    let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    let known = request
+        .headers()
+        .get(IF_NONE_MATCH)
+        .is_some_and(|value| value == tag.as_str());
+    let mut response = if known {
+        HttpResponse::NotModified()
+    } else {
+        HttpResponse::Ok()
+    };
     // `no-cache` lets a browser keep the file but asks each time whether it is still the same, so
     // that a new version of the service never meets an old style sheet.
-    response.insert_header((ETAG, tag)).insert_header((CACHE_CONTROL, "no-cache"));
+    response
+        .insert_header((ETAG, tag))
+        .insert_header((CACHE_CONTROL, "no-cache"));
     if known {
         return response.finish();
     }
-    response.insert_header((CONTENT_TYPE, *media_type)).body(*bytes)
+    response
+        .insert_header((CONTENT_TYPE, *media_type))
+        .body(*bytes)
 }

@@ -34,7 +34,10 @@ pub(super) async fn guard(
         request.into_response(refusal).map_into_right_body()
     };
     for (name, value) in HEADERS {
-        let (name, value) = (HeaderName::from_static(name), HeaderValue::from_static(value));
+        let (name, value) = (
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
         if !response.headers().contains_key(&name) {
             response.headers_mut().insert(name, value);
         }
@@ -43,18 +46,21 @@ pub(super) async fn guard(
 }
 
 /// Whether the browser says that the form is one of ours: by `Sec-Fetch-Site`, which scripts cannot
-/// set, or, for browsers without it, by an `Origin` that names the asked host. Neither header means
-/// that no browser sent it; programs have `/v1` and its keys, so that is refused too.
+/// set, or, for browsers without it, by an `Origin` that names the asked host. Programs send neither
+/// header; nothing adds a cookie to their requests behind their back.
 fn is_same_origin(headers: &HeaderMap) -> bool {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(site) = text(&HeaderName::from_static("sec-fetch-site")) {
         return site == "same-origin";
     }
-    let (Some(origin), Some(host)) = (text(&ORIGIN), text(&HOST)) else {
-        return false;
+    let Some(origin) = text(&ORIGIN) else {
+        return true;
     };
     let authority = origin.split_once("://").map(|(_, authority)| authority);
-    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+    match (authority, text(&HOST)) {
+        (Some(authority), Some(host)) => authority.eq_ignore_ascii_case(host),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -65,15 +71,24 @@ mod tests {
         pairs
             .iter()
             .map(|(name, value)| {
-                (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_str(value).unwrap(),
+                )
             })
             .collect()
     }
 
     #[test]
     fn a_form_of_our_own_page_passes() {
-        assert!(is_same_origin(&headers(&[("sec-fetch-site", "same-origin")])));
-        let origin = [("origin", "http://127.0.0.1:8080"), ("host", "127.0.0.1:8080")];
+        assert!(is_same_origin(&headers(&[(
+            "sec-fetch-site",
+            "same-origin"
+        )])));
+        let origin = [
+            ("origin", "http://127.0.0.1:8080"),
+            ("host", "127.0.0.1:8080"),
+        ];
         assert!(is_same_origin(&headers(&origin)));
     }
 
@@ -87,14 +102,19 @@ mod tests {
             ];
             assert!(!is_same_origin(&headers(&pairs)), "{site:?}");
         }
-        for origin in ["http://evil.example", "null", "http://127.0.0.1:8081", "127.0.0.1:8080"] {
+        for origin in [
+            "http://evil.example",
+            "null",
+            "http://127.0.0.1:8081",
+            "127.0.0.1:8080",
+        ] {
             let pairs = [("origin", origin), ("host", "127.0.0.1:8080")];
             assert!(!is_same_origin(&headers(&pairs)), "{origin:?}");
         }
     }
 
     #[test]
-    fn a_form_that_names_no_origin_is_refused() {
-        assert!(!is_same_origin(&headers(&[("host", "127.0.0.1:8080")])));
+    fn a_program_that_names_no_origin_passes() {
+        assert!(is_same_origin(&headers(&[("host", "127.0.0.1:8080")])));
     }
 }

@@ -11,12 +11,20 @@ const DIGEST_SHORT: usize = 12;
 
 /// Milliseconds since 1970 as UTC.
 pub(super) fn time(ms: u64) -> Time {
-    let stamp = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let stamp = i64::try_from(ms)
+        .ok()
+        .and_then(|ms| Timestamp::from_millisecond(ms).ok());
     let Some(stamp) = stamp else {
-        return Time { iso: String::new(), text: format!("{ms} ms after 1970") };
+        return Time {
+            iso: String::new(),
+            text: format!("{ms} ms after 1970"),
+        };
     };
     let text = strtime::format("%-d %b %Y %H:%M:%S", stamp).unwrap_or_else(|_| stamp.to_string());
-    Time { iso: stamp.to_string(), text }
+    Time {
+        iso: stamp.to_string(),
+        text,
+    }
 }
 
 /// The kind in the words of the pages.
@@ -102,18 +110,27 @@ fn generation_facts(entry: &GenerationEntry) -> Vec<Fact> {
         Fact::mono("File digest", entry.image.sha256.to_string()),
         Fact::mono("Pixel digest", entry.image.pixel_sha256.to_string()),
         Fact::mono("Prompt commitment", entry.prompt_commitment.to_string()),
-        Fact::mono("Request", format!("{}, image {}", entry.request_id, entry.image_index)),
+        Fact::mono(
+            "Request",
+            format!("{}, image {}", entry.request_id, entry.image_index),
+        ),
     ]
 }
 
 fn score_facts(entry: &ScoreEntry) -> Vec<Fact> {
-    let probability = entry.probability.as_ref().map_or("none", |value| value.as_str());
+    let probability = entry
+        .probability
+        .as_ref()
+        .map_or("none", |value| value.as_str());
     vec![
         Fact::plain("Recorded (UTC)", time(entry.created_at_ms).text),
         Fact::plain("Client", &entry.client),
         Fact::plain("Verdict", verdict(entry.verdict)),
         Fact::mono("Probability", probability),
-        Fact::plain("Detector", format!("{} {}", entry.detector.name, entry.detector.version)),
+        Fact::plain(
+            "Detector",
+            format!("{} {}", entry.detector.name, entry.detector.version),
+        ),
         Fact::mono("Detector digest", entry.detector.digest.to_string()),
         Fact::plain("Calibration", &entry.calibration_version),
         Fact::plain("Thresholds", &entry.thresholds_version),
@@ -128,7 +145,12 @@ pub(super) fn model_files(entry: &Entry) -> Vec<Part> {
         return Vec::new();
     };
     let parts = entry.model.parts.iter();
-    parts.map(|(name, digest)| Part { name: name.clone(), value: digest.to_string() }).collect()
+    parts
+        .map(|(name, digest)| Part {
+            name: name.clone(),
+            value: digest.to_string(),
+        })
+        .collect()
 }
 
 /// One row of the ledger's table.
@@ -168,7 +190,20 @@ pub(super) fn checkpoint(signed: &SignedCheckpoint) -> CheckpointView {
     }
 }
 
-/// Names under which an entry's files are downloaded.
+/// A number of entries in words.
+pub(super) fn entries(count: u64) -> String {
+    let word = if count == 1 { "entry" } else { "entries" };
+    format!("{count} {word}")
+}
+
+/// JSON bytes, indented for reading; as they are where they are no JSON.
+pub(super) fn json(bytes: &[u8]) -> String {
+    let value: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
+    let pretty = value.and_then(|value| serde_json::to_string_pretty(&value).ok());
+    pretty.unwrap_or_else(|| String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// The name under which an entry's bundle is downloaded.
 pub(super) fn bundle_name(index: u64) -> String {
     format!("retrace-{index}.bundle")
 }
@@ -178,10 +213,27 @@ pub(super) fn image_name(index: u64) -> String {
     format!("retrace-{index}.png")
 }
 
+/// Where an entry's image is served.
+pub(super) fn image_address(index: u64) -> String {
+    format!("/v1/entries/{index}/image")
+}
+
+/// Where an entry's bundle is served.
+pub(super) fn bundle_address(index: u64) -> String {
+    format!("/v1/entries/{index}/bundle")
+}
+
 /// The command that checks an entry offline.
 pub(super) fn verify_command(index: u64, with_image: bool) -> String {
-    let image = if with_image { format!(" --image {}", image_name(index)) } else { String::new() };
-    format!("retrace-verify bundle {}{image} --public-key retrace.pub", bundle_name(index))
+    let image = if with_image {
+        format!(" --image {}", image_name(index))
+    } else {
+        String::new()
+    };
+    format!(
+        "retrace-verify bundle {}{image} --public-key retrace.pub",
+        bundle_name(index)
+    )
 }
 
 /// The commands of an entry's page.
@@ -189,9 +241,9 @@ pub(super) fn commands(index: u64, entry: &Entry) -> Vec<Command> {
     let with_image = matches!(entry, Entry::Generation(_));
     let mut commands = vec![Command {
         purpose: if with_image {
-            "This entry and its image, offline, with the public key alone"
+            "This entry and its image, offline, with the public keys alone"
         } else {
-            "This entry, offline, with the public key alone"
+            "This entry, offline, with the public keys alone"
         },
         text: verify_command(index, with_image),
     }];

@@ -20,7 +20,9 @@ pub(super) fn verdict(verdict: Verdict) -> (&'static str, &'static str) {
 /// A lower-case phrase as a sentence.
 pub(super) fn sentence(phrase: &str) -> String {
     let mut letters = phrase.chars();
-    let first = letters.next().map(|letter| letter.to_uppercase().to_string());
+    let first = letters
+        .next()
+        .map(|letter| letter.to_uppercase().to_string());
     let stop = if phrase.ends_with('.') { "" } else { "." };
     format!("{}{}{stop}", first.unwrap_or_default(), letters.as_str())
 }
@@ -150,7 +152,11 @@ fn describe(finding: &Evidence) -> (String, &'static str, &'static str) {
             "Found",
             "A valid signature shows who signed, not that the content is true.",
         ),
-        Evidence::GeneratorInversion { model, made_by_model, .. } => (
+        Evidence::GeneratorInversion {
+            model,
+            made_by_model,
+            ..
+        } => (
             format!("Inversion with {model}"),
             if *made_by_model { "Found" } else { "Not found" },
             "Answers only whether this one model made the picture, at the size at which it makes \
@@ -191,7 +197,10 @@ pub(super) fn heatmap(heatmap: &Heatmap, picture: String) -> HeatmapView {
             heatmap.side
         )
     };
-    let highest = heatmap.cells.iter().max_by(|a, b| a.raw_score.total_cmp(&b.raw_score));
+    let highest = heatmap
+        .cells
+        .iter()
+        .max_by(|a, b| a.raw_score.total_cmp(&b.raw_score));
     let alt = highest.map_or("The examined picture.".to_owned(), |cell| {
         format!(
             "The examined picture with {} coloured patches; the one most like diffusion output \
@@ -201,7 +210,14 @@ pub(super) fn heatmap(heatmap: &Heatmap, picture: String) -> HeatmapView {
             cell.y
         )
     });
-    HeatmapView { picture, width: heatmap.width, height: heatmap.height, cells, caption, alt }
+    HeatmapView {
+        picture,
+        width: heatmap.width,
+        height: heatmap.height,
+        cells,
+        caption,
+        alt,
+    }
 }
 
 /// Raw scores are log-odds; the logistic curve spreads them over the colours.
@@ -224,7 +240,12 @@ mod tests {
             calibration_version: "1".to_owned(),
             thresholds_version: "1".to_owned(),
             evidence,
-            heatmap: Heatmap { width: 1, height: 1, side: 1, cells: Vec::new() },
+            heatmap: Heatmap {
+                width: 1,
+                height: 1,
+                side: 1,
+                cells: Vec::new(),
+            },
             scope: String::new(),
         }
     }
@@ -247,7 +268,10 @@ mod tests {
     #[test]
     fn questions_without_a_finding_are_answered_too() {
         let items = evidence(&assessment(None, Vec::new()));
-        let states: Vec<_> = items.iter().map(|item| (item.title.as_str(), item.state)).collect();
+        let states: Vec<_> = items
+            .iter()
+            .map(|item| (item.title.as_str(), item.state))
+            .collect();
         let expected = [
             ("This ledger", "Not found"),
             ("Marks of generators", "Not found"),
@@ -258,7 +282,10 @@ mod tests {
 
     #[test]
     fn an_own_entry_leads_to_its_page() {
-        let found = Evidence::OwnEntry { leaf_index: 12, exact_file: true };
+        let found = Evidence::OwnEntry {
+            leaf_index: 12,
+            exact_file: true,
+        };
         let items = evidence(&assessment(None, vec![found]));
         assert_eq!(items[0].link.as_deref(), Some("/ledger/12"));
         assert_eq!(items[0].state, "Found");
@@ -266,6 +293,9 @@ mod tests {
 
     #[test]
     fn heat_colours_cover_the_scale() {
-        assert_eq!((heat_step(-20.0), heat_step(0.0), heat_step(20.0)), (0, 4, 8));
+        assert_eq!(
+            (heat_step(-20.0), heat_step(0.0), heat_step(20.0)),
+            (0, 4, 8)
+        );
     }
 }

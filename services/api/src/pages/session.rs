@@ -1,24 +1,11 @@
-//! The browser's key: an API key in a cookie, for pages only. `/v1` never reads it.
+//! The browser's key: an API key in a cookie. [`crate::access`] reads it.
 
-use actix_web::http::header::{COOKIE, HeaderMap};
+use crate::access::KEY_COOKIE as COOKIE_NAME;
 
-const COOKIE_NAME: &str = "retrace_key";
 /// A working day, so that a browser left open does not keep the key for ever.
 const COOKIE_SECONDS: u32 = 12 * 60 * 60;
 /// Longest key that is taken from a form.
 const KEY_BYTES_MAX: usize = 256;
-
-/// The key in the request's cookie.
-pub(super) fn key(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get_all(COOKIE)
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, _)| *name == COOKIE_NAME)
-        .map(|(_, value)| value)
-        .filter(|value| is_key(value))
-}
 
 /// The `Set-Cookie` value that stores a key; none for a text that cannot be one. Scripts cannot read
 /// the cookie, and a request that another site starts does not carry it. `https` keeps it from ever
@@ -48,27 +35,15 @@ pub(super) fn destination(next: &str) -> &str {
     // A second slash or a backslash would let a browser read the rest as another host.
     let is_path = next.starts_with('/')
         && !next.starts_with("//")
-        && next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+        && next
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     if is_path { next } else { "/" }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::http::header::HeaderValue;
-
-    fn cookie(text: &str) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(COOKIE, HeaderValue::from_str(text).unwrap());
-        headers
-    }
-
-    #[test]
-    fn the_key_is_found_among_other_cookies() {
-        assert_eq!(key(&cookie("a=1; retrace_key=rt_abc-1; b=2")), Some("rt_abc-1"));
-        assert_eq!(key(&cookie("a=1; other_retrace_key=x")), None);
-        assert_eq!(key(&cookie("retrace_key=")), None);
-    }
 
     #[test]
     fn a_key_cannot_break_out_of_the_cookie() {
@@ -83,7 +58,14 @@ mod tests {
 
     #[test]
     fn signing_in_never_leads_to_another_site() {
-        for next in ["//evil.example", "https://evil.example", "/\\evil.example", "", "/a b", "/\n"] {
+        for next in [
+            "//evil.example",
+            "https://evil.example",
+            "/\\evil.example",
+            "",
+            "/a b",
+            "/\n",
+        ] {
             assert_eq!(destination(next), "/", "{next:?}");
         }
         assert_eq!(destination("/ledger?kind=score"), "/ledger?kind=score");

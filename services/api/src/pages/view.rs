@@ -67,24 +67,25 @@ pub(crate) struct Fact {
     pub(crate) value: String,
     /// Machine text: digests, keys, numbers that somebody may copy.
     pub(crate) mono: bool,
-    pub(crate) link: Option<String>,
 }
 
 impl Fact {
     /// Prose.
     pub(crate) fn plain(name: &'static str, value: impl Into<String>) -> Fact {
-        Fact { name, value: value.into(), mono: false, link: None }
+        Fact {
+            name,
+            value: value.into(),
+            mono: false,
+        }
     }
 
     /// Machine text.
     pub(crate) fn mono(name: &'static str, value: impl Into<String>) -> Fact {
-        Fact { name, value: value.into(), mono: true, link: None }
-    }
-
-    /// The same fact, leading to another page.
-    pub(crate) fn to(mut self, link: impl Into<String>) -> Fact {
-        self.link = Some(link.into());
-        self
+        Fact {
+            name,
+            value: value.into(),
+            mono: true,
+        }
     }
 }
 
@@ -146,6 +147,8 @@ pub(crate) struct HomePage {
     pub(crate) health: Health,
     pub(crate) checkpoint: Option<CheckpointView>,
     pub(crate) recent: Vec<RecentEntry>,
+    /// Whether the visitor's key may read entries at all.
+    pub(crate) may_read: bool,
     pub(crate) problem: Option<Problem>,
 }
 
@@ -161,6 +164,7 @@ pub(crate) struct Choice {
 #[derive(Clone, Debug)]
 pub(crate) struct StudioForm {
     pub(crate) prompt: String,
+    pub(crate) takes_prompt: bool,
     pub(crate) prompt_chars_max: usize,
     pub(crate) negative_prompt: String,
     pub(crate) seed: String,
@@ -179,7 +183,10 @@ pub(crate) struct GeneratedView {
     pub(crate) picture: String,
     pub(crate) alt: String,
     pub(crate) download: String,
+    /// File name that the command expects.
+    pub(crate) download_name: String,
     pub(crate) bundle: String,
+    pub(crate) bundle_name: String,
     pub(crate) facts: Vec<Fact>,
     pub(crate) command: String,
     pub(crate) strip: Option<Strip>,
@@ -260,6 +267,7 @@ pub(crate) struct ReviewResult {
     pub(crate) strips: Vec<Strip>,
     pub(crate) entry_index: u64,
     pub(crate) bundle: String,
+    pub(crate) bundle_name: String,
     pub(crate) facts: Vec<Fact>,
     pub(crate) command: String,
 }
@@ -328,6 +336,7 @@ pub(crate) struct EntryPage {
     pub(crate) summary: String,
     pub(crate) picture: Option<String>,
     pub(crate) download: Option<String>,
+    pub(crate) download_name: String,
     pub(crate) facts: Vec<Fact>,
     pub(crate) model_files: Vec<Part>,
     pub(crate) leaf_hash: String,
@@ -387,6 +396,7 @@ mod tests {
     fn form(prompt: &str) -> StudioForm {
         StudioForm {
             prompt: prompt.to_owned(),
+            takes_prompt: true,
             prompt_chars_max: 1000,
             negative_prompt: prompt.to_owned(),
             seed: String::new(),
@@ -406,7 +416,10 @@ mod tests {
             frame: frame(),
             model: hostile.to_owned(),
             form: form(hostile),
-            problem: Some(Problem { title: hostile.to_owned(), detail: hostile.to_owned() }),
+            problem: Some(Problem {
+                title: hostile.to_owned(),
+                detail: hostile.to_owned(),
+            }),
             notes: vec![hostile.to_owned()],
             images: Vec::new(),
         };
@@ -438,24 +451,40 @@ mod tests {
     #[test]
     fn the_navigation_says_where_the_reader_is() {
         let html = ProblemPage {
-            frame: Frame { place: Place::Ledger, ..frame() },
+            frame: Frame {
+                place: Place::Ledger,
+                ..frame()
+            },
             status: 404,
-            problem: Problem { title: "No such entry".to_owned(), detail: String::new() },
+            problem: Problem {
+                title: "No such entry".to_owned(),
+                detail: String::new(),
+            },
         };
         let html = html.render().unwrap();
-        assert!(html.contains("href=\"/ledger\" aria-current=\"page\""), "{html}");
+        assert!(
+            html.contains("href=\"/ledger\" aria-current=\"page\""),
+            "{html}"
+        );
         assert_eq!(html.matches("aria-current=\"page\"").count(), 1);
     }
 
     #[test]
     fn pages_load_nothing_from_elsewhere() {
-        let html = SignInPage { frame: frame(), next: "/".to_owned(), problem: None };
+        let html = SignInPage {
+            frame: frame(),
+            next: "/".to_owned(),
+            problem: None,
+        };
         let html = html.render().unwrap();
         for attribute in ["src=\"", "href=\""] {
             for part in html.split(attribute).skip(1) {
                 assert!(part.starts_with('/') || part.starts_with('#'), "{part}");
             }
         }
-        assert!(!html.contains("style=\"") && !html.contains("onclick"), "{html}");
+        assert!(
+            !html.contains("style=\"") && !html.contains("onclick"),
+            "{html}"
+        );
     }
 }

@@ -1,0 +1,86 @@
+//! `/ledger`
+
+use ::ledger::{EntryFilter, Page, Scope};
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use provenance::LeafIndex;
+
+use super::search::{DigestOf, SearchFields};
+use super::view::{LedgerPage, Place};
+use super::visitor::{PageError, Visitor, shown, shown_error};
+use super::{present, respond};
+use crate::work::{self, WorkError};
+
+/// Rows of one page.
+const ROWS: u32 = 50;
+
+/// One page of the search's result.
+pub(super) async fn show(
+    visitor: Visitor,
+    fields: web::Query<SearchFields>,
+) -> Result<HttpResponse, PageError> {
+    visitor.require(Scope::Audit)?;
+    let mut page = LedgerPage {
+        frame: visitor.frame("Ledger", Place::Ledger),
+        search: fields.form(),
+        rows: Vec::new(),
+        checkpoint: None,
+        next: None,
+        first: fields.after().is_some().then(|| fields.link(None, None)),
+        problem: None,
+    };
+    let filter = match fields.parse() {
+        Ok(filter) => filter,
+        Err(problem) => {
+            page.problem = Some(shown(&problem));
+            return Ok(respond::page(StatusCode::BAD_REQUEST, &page));
+        }
+    };
+    match find(&visitor, &fields, filter).await {
+        Ok((found, by)) => {
+            let rows = found.entries.iter();
+            page.rows = rows
+                .map(|row| present::row(row.leaf_index.get(), &row.entry))
+                .collect();
+            page.checkpoint = found.checkpoint.as_ref().map(present::checkpoint);
+            page.next = found.next.map(|next| fields.link(Some(next.get()), by));
+            Ok(respond::page(StatusCode::OK, &page))
+        }
+        Err(error) => {
+            let (status, problem) = shown_error(error);
+            page.problem = Some(problem);
+            Ok(respond::page(status, &page))
+        }
+    }
+}
+
+/// Searches; a digest is looked up as that of a file first, then as that of pixels.
+async fn find(
+    visitor: &Visitor,
+    fields: &SearchFields,
+    filter: EntryFilter,
+) -> Result<(Page, Option<DigestOf>), WorkError> {
+    let after = fields.after().map(LeafIndex::new);
+    let state = &visitor.state;
+    let Some(digest) = fields.digest() else {
+        return Ok((work::search(state, filter, after, ROWS).await?, None));
+    };
+    if fields.by() != Some(DigestOf::Pixels) {
+        let by_file = EntryFilter {
+            image_sha256: Some(digest),
+            ..filter.clone()
+        };
+        let page = work::search(state, by_file, after, ROWS).await?;
+        if !page.entries.is_empty() || fields.by().is_some() {
+            return Ok((page, Some(DigestOf::File)));
+        }
+    }
+    let by_pixels = EntryFilter {
+        pixel_sha256: Some(digest),
+        ..filter
+    };
+    Ok((
+        work::search(state, by_pixels, after, ROWS).await?,
+        Some(DigestOf::Pixels),
+    ))
+}
