@@ -1,1 +1,24 @@
 //! The Retrace service: HTTP, pages, workers, configuration, start-up and the command line.
+//!
+//! [`startup`] opens everything in order, [`routes`] translates HTTP to the journeys of
+//! [`work`], [`problem`] translates errors to answers. Untrusted bytes go through [`sandbox`].
+
+pub mod access;
+pub mod config;
+pub mod engine;
+pub mod health;
+mod images;
+pub mod keys;
+pub mod native;
+mod pages;
+pub mod problem;
+mod request_id;
+pub mod routes;
+pub mod sandbox;
+pub mod startup;
+pub mod state;
+mod turns;
+pub mod work;
+
+pub use images::ImageStore;
+pub use turns::{NoTurn, Turn, Turns};

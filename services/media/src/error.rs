@@ -115,3 +115,26 @@ pub enum MediaError {
         cause: String,
     },
 }
+
+impl MediaError {
+    /// A stable kebab-case word for this refusal, for scripts and for crossing process borders.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Empty => "empty-file",
+            Self::TooManyBytes { .. } => "too-many-bytes",
+            Self::Side { .. } => "side-out-of-bounds",
+            Self::TooManyPixels { .. } => "too-many-pixels",
+            Self::TooManyFrames { .. } => "animated",
+            Self::DecoderMemory { .. } => "decoder-memory",
+            Self::UnknownFormat => "unknown-format",
+            Self::UnsupportedFormat { .. } => "unsupported-format",
+            Self::Mislabelled { .. } => "mislabelled",
+            Self::Truncated { .. } => "truncated",
+            Self::Malformed { .. } => "malformed",
+            Self::Undecodable { .. } => "undecodable",
+            Self::PixelCount { .. } => "pixel-count",
+            Self::Encode { .. } => "not-encodable",
+        }
+    }
+}

@@ -31,5 +31,5 @@ pub use format::{Format, check_label, sniff};
 pub use limits::Limits;
 pub use marks::{Mark, MarkKind, generator_marks};
 pub use metadata::{MetadataItem, Place};
-pub use picture::{HeatCells, Picture, overlay_heatmap, strip};
+pub use picture::{HeatSquare, Picture, overlay_heatmap, strip};
 pub use quantisation::QualityEstimate;

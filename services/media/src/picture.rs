@@ -105,15 +105,17 @@ fn span(at: u32, target: u32, source: u32) -> std::ops::Range<u32> {
     start..edge(at + 1).max(start + 1)
 }
 
-/// Values on a grid that covers a picture.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HeatCells {
-    /// Cells per column of the grid.
-    pub rows: usize,
-    /// Cells per row of the grid.
-    pub columns: usize,
-    /// `rows * columns` values from 0 to 1, rows from the top; none leaves the picture as it is.
-    pub values: Vec<Option<f32>>,
+/// A square of a heatmap.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeatSquare {
+    /// Left column in pixels.
+    pub x: u32,
+    /// Top row in pixels.
+    pub y: u32,
+    /// Side in pixels.
+    pub side: u32,
+    /// Value from 0 to 1.
+    pub value: f32,
 }
 
 /// Five stops of the viridis colour map (matplotlib), from 0 to 1: readable without colour
@@ -126,25 +128,27 @@ const VIRIDIS: [[u8; 3]; 5] = [
     [253, 231, 37],
 ];
 
-/// Blends a heatmap in equal parts over the picture. Cells beyond the given values and values
-/// that are no numbers stay transparent.
+/// Blends squares in equal parts over the picture, the mean value where squares overlap. Parts
+/// outside the picture and squares whose value is no number are left out.
 #[must_use]
-pub fn overlay_heatmap(picture: &Picture, cells: &HeatCells) -> Picture {
+pub fn overlay_heatmap(picture: &Picture, squares: &[HeatSquare]) -> Picture {
     let mut out = picture.clone();
-    if cells.rows == 0 || cells.columns == 0 {
-        return out;
+    let mut sums = vec![(0.0_f32, 0_u16); picture.rgb.len() / 3];
+    for square in squares.iter().filter(|square| square.value.is_finite()) {
+        let right = square.x.saturating_add(square.side).min(picture.width);
+        let bottom = square.y.saturating_add(square.side).min(picture.height);
+        for y in square.y..bottom {
+            for x in square.x..right {
+                let (sum, count) = &mut sums[y as usize * picture.width as usize + x as usize];
+                *sum += square.value;
+                *count = count.saturating_add(1);
+            }
+        }
     }
-    let (width, height) = (picture.width as usize, picture.height as usize);
-    for y in 0..height {
-        let row = y * cells.rows / height;
-        for x in 0..width {
-            let cell = row * cells.columns + x * cells.columns / width;
-            let value = cells.values.get(cell).copied().flatten();
-            if let Some(value) = value.filter(|value| value.is_finite()) {
-                let at = (y * width + x) * 3;
-                for (pixel, tint) in out.rgb[at..at + 3].iter_mut().zip(viridis(value)) {
-                    *pixel = pixel.midpoint(tint);
-                }
+    for ((sum, count), pixel) in sums.into_iter().zip(out.rgb.chunks_exact_mut(3)) {
+        if count > 0 {
+            for (channel, tint) in pixel.iter_mut().zip(viridis(sum / f32::from(count))) {
+                *channel = channel.midpoint(tint);
             }
         }
     }

@@ -390,12 +390,27 @@ fn a_file_of_another_kind_is_refused_by_its_first_bytes() {
 #[test]
 fn heatmaps_and_strips_have_the_sizes_that_were_asked_for() {
     let picture = media::Picture::new(40, 30, pattern(40, 30)).unwrap();
-    let cells = media::HeatCells {
-        rows: 1,
-        columns: 2,
-        values: vec![Some(1.0), None],
-    };
-    let hot = media::overlay_heatmap(&picture, &cells);
+    let squares = [
+        media::HeatSquare {
+            x: 0,
+            y: 0,
+            side: 20,
+            value: 1.0,
+        },
+        media::HeatSquare {
+            x: 30,
+            y: 20,
+            side: 50,
+            value: f32::NAN,
+        },
+        media::HeatSquare {
+            x: 90,
+            y: 90,
+            side: 5,
+            value: 0.5,
+        },
+    ];
+    let hot = media::overlay_heatmap(&picture, &squares);
     assert_ne!(hot.rgb()[..3], picture.rgb()[..3]);
     assert_eq!(hot.rgb()[39 * 3..40 * 3], picture.rgb()[39 * 3..40 * 3]);
 

@@ -1,0 +1,365 @@
+//! Configuration: everything that can be set, and every limit by name.
+//!
+//! Each setting's documentation says what somebody who controls it could make the service sign.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use onnx::Provider;
+
+/// The log's name when none is configured.
+pub const ORIGIN_DEFAULT: &str = "retrace.local/log";
+
+/// Port of the service when none is configured.
+pub const PORT_DEFAULT: u16 = 8080;
+
+/// What the service needs to start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Address to listen on; port 0 takes a free one. Whoever reaches it can ask for what their
+    /// key allows; without any client key only loopback addresses are accepted.
+    pub listen: SocketAddr,
+    /// Folder for keys, images, checkpoints and the private database. Whoever can read `keys/`
+    /// in it can sign anything in the service's name.
+    pub state: PathBuf,
+    /// Postgres of the ledger; none starts a private cluster in the state folder. Whoever
+    /// controls the database can withhold or fork the log, which checkpoints kept elsewhere
+    /// reveal, but cannot forge a signed entry.
+    pub database_url: Option<String>,
+    /// Connections to Postgres at most.
+    pub database_connections_max: u32,
+    /// Name of the log in checkpoints and of the keys. Changing it starts another log.
+    pub origin: String,
+    /// The program that parses untrusted bytes as `PROGRAM parse-untrusted`; none is the running
+    /// program itself. Whoever controls it sees uploads and decides which pixels are scored.
+    pub parser: Option<PathBuf>,
+    /// Models and native parts.
+    pub engine: EngineOptions,
+    /// Every limit.
+    pub limits: Limits,
+}
+
+/// Where models and native parts are and how they run. Whoever controls these files decides what
+/// is generated and how uploads are scored; their digests go into every entry.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Folder with `manifest.toml`; none looks for `models/` upwards from the working folder.
+    pub models: Option<PathBuf>,
+    /// Folder with the native parts; none looks for `.runtime/` upwards from the working folder.
+    pub runtime: Option<PathBuf>,
+    /// A generator's folder outside the manifest; none is `generator/` of the models. It is
+    /// accepted by its computed digests.
+    pub generator: Option<PathBuf>,
+    /// Execution provider.
+    pub provider: Provider,
+    /// Refuse to start instead of falling back to the processor.
+    pub require_gpu: bool,
+    /// Threads inside one operator; 0 means one per core.
+    pub threads: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            models: None,
+            runtime: None,
+            generator: None,
+            provider: Provider::Cpu,
+            require_gpu: false,
+            threads: 0,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults, with this state folder.
+    #[must_use]
+    pub fn new(state: PathBuf) -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT_DEFAULT),
+            state,
+            database_url: None,
+            database_connections_max: 16,
+            origin: ORIGIN_DEFAULT.to_owned(),
+            parser: None,
+            engine: EngineOptions::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Every limit of the service.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct Limits {
+    /// Bytes of an uploaded file
+    #[arg(long, env = "RETRACE_UPLOAD_BYTES_MAX", default_value_t = LIMITS.upload_bytes_max)]
+    pub upload_bytes_max: u64,
+    /// Longest side of an uploaded picture in pixels
+    #[arg(long, env = "RETRACE_UPLOAD_SIDE_MAX", default_value_t = LIMITS.upload_side_max)]
+    pub upload_side_max: u32,
+    /// Pixels of an uploaded picture
+    #[arg(long, env = "RETRACE_UPLOAD_PIXELS_MAX", default_value_t = LIMITS.upload_pixels_max)]
+    pub upload_pixels_max: u64,
+    /// Memory that the decoder of an upload may ask for, in bytes
+    #[arg(long, env = "RETRACE_DECODER_ALLOC_BYTES_MAX", default_value_t = LIMITS.decoder_alloc_bytes_max)]
+    pub decoder_alloc_bytes_max: u64,
+    /// Address space of the process that parses one upload, in bytes
+    #[arg(long, env = "RETRACE_PARSER_MEMORY_BYTES_MAX", default_value_t = LIMITS.parser_memory_bytes_max)]
+    pub parser_memory_bytes_max: u64,
+    /// Processor time of the process that parses one upload, in seconds
+    #[arg(long, env = "RETRACE_PARSER_CPU_S_MAX", default_value_t = LIMITS.parser_cpu_s_max)]
+    pub parser_cpu_s_max: u64,
+    /// Wall-clock time of the process that parses one upload, in milliseconds
+    #[arg(long, env = "RETRACE_PARSER_WALL_MS_MAX", default_value_t = LIMITS.parser_wall_ms_max)]
+    pub parser_wall_ms_max: u64,
+    /// Bytes of a JSON request without an upload in it
+    #[arg(long, env = "RETRACE_JSON_BYTES_MAX", default_value_t = LIMITS.json_bytes_max)]
+    pub json_bytes_max: usize,
+    /// Bytes of a prompt, and of a negative prompt
+    #[arg(long, env = "RETRACE_PROMPT_BYTES_MAX", default_value_t = LIMITS.prompt_bytes_max)]
+    pub prompt_bytes_max: usize,
+    /// Images of one request
+    #[arg(long, env = "RETRACE_IMAGES_PER_REQUEST_MAX", default_value_t = LIMITS.images_per_request_max)]
+    pub images_per_request_max: u32,
+    /// Inference steps of one image
+    #[arg(long, env = "RETRACE_STEPS_MAX", default_value_t = LIMITS.steps_max)]
+    pub steps_max: u32,
+    /// Weight of classifier-free guidance
+    #[arg(long, env = "RETRACE_GUIDANCE_SCALE_MAX", default_value_t = LIMITS.guidance_scale_max)]
+    pub guidance_scale_max: f32,
+    /// Generations that run at once
+    #[arg(long, env = "RETRACE_GENERATIONS_RUNNING_MAX", default_value_t = LIMITS.generations_running_max)]
+    pub generations_running_max: usize,
+    /// Generations that wait for their turn; further ones are refused
+    #[arg(long, env = "RETRACE_GENERATIONS_WAITING_MAX", default_value_t = LIMITS.generations_waiting_max)]
+    pub generations_waiting_max: usize,
+    /// Scores that run at once
+    #[arg(long, env = "RETRACE_SCORES_RUNNING_MAX", default_value_t = LIMITS.scores_running_max)]
+    pub scores_running_max: usize,
+    /// Scores that wait for their turn; further ones are refused
+    #[arg(long, env = "RETRACE_SCORES_WAITING_MAX", default_value_t = LIMITS.scores_waiting_max)]
+    pub scores_waiting_max: usize,
+    /// How long a request waits for its turn, in milliseconds
+    #[arg(long, env = "RETRACE_TURN_WAIT_MS_MAX", default_value_t = LIMITS.turn_wait_ms_max)]
+    pub turn_wait_ms_max: u64,
+    /// Entries of one page of a search
+    #[arg(long, env = "RETRACE_ENTRIES_PER_PAGE_MAX", default_value_t = LIMITS.entries_per_page_max)]
+    pub entries_per_page_max: u32,
+    /// Answers that are remembered for a repeated Idempotency-Key
+    #[arg(long, env = "RETRACE_IDEMPOTENT_ANSWERS_MAX", default_value_t = LIMITS.idempotent_answers_max)]
+    pub idempotent_answers_max: usize,
+    /// How long requests may take to finish after the signal to stop, in seconds
+    #[arg(long, env = "RETRACE_DRAIN_S_MAX", default_value_t = LIMITS.drain_s_max)]
+    pub drain_s_max: u64,
+}
+
+/// The defaults. Sixteen generations in the queue are about a minute of work on two cores.
+const LIMITS: Limits = Limits {
+    upload_bytes_max: 32 << 20,
+    upload_side_max: 16_384,
+    upload_pixels_max: 64_000_000,
+    decoder_alloc_bytes_max: 512 << 20,
+    parser_memory_bytes_max: 2 << 30,
+    parser_cpu_s_max: 20,
+    parser_wall_ms_max: 30_000,
+    json_bytes_max: 64 << 10,
+    prompt_bytes_max: 2_000,
+    images_per_request_max: 8,
+    steps_max: 200,
+    guidance_scale_max: 30.0,
+    generations_running_max: 1,
+    generations_waiting_max: 16,
+    scores_running_max: 2,
+    scores_waiting_max: 16,
+    turn_wait_ms_max: 60_000,
+    entries_per_page_max: 200,
+    idempotent_answers_max: 64,
+    drain_s_max: 30,
+};
+
+impl Default for Limits {
+    fn default() -> Self {
+        LIMITS
+    }
+}
+
+/// A setting that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("limit {name} is {value}, it must lie between {min} and {max}")]
+pub struct LimitRefused {
+    name: &'static str,
+    value: String,
+    min: String,
+    max: String,
+}
+
+impl Limits {
+    /// Refuses limits of zero and limits that the machine cannot hold.
+    ///
+    /// # Errors
+    /// The first limit out of bounds.
+    pub fn check(&self) -> Result<(), LimitRefused> {
+        const KIB: u64 = 1 << 10;
+        const GIB: u64 = 1 << 30;
+        let sizes = [
+            ("upload_bytes_max", self.upload_bytes_max, KIB, GIB),
+            (
+                "upload_side_max",
+                u64::from(self.upload_side_max),
+                16,
+                65_535,
+            ),
+            (
+                "upload_pixels_max",
+                self.upload_pixels_max,
+                256,
+                1_000_000_000,
+            ),
+            (
+                "decoder_alloc_bytes_max",
+                self.decoder_alloc_bytes_max,
+                KIB,
+                64 * GIB,
+            ),
+            // Below this the program itself does not fit into its address space.
+            (
+                "parser_memory_bytes_max",
+                self.parser_memory_bytes_max,
+                64 << 20,
+                1 << 40,
+            ),
+            ("parser_cpu_s_max", self.parser_cpu_s_max, 1, 3_600),
+            ("parser_wall_ms_max", self.parser_wall_ms_max, 1, 3_600_000),
+            ("json_bytes_max", self.json_bytes_max as u64, KIB, GIB),
+            ("prompt_bytes_max", self.prompt_bytes_max as u64, 1, 1 << 20),
+            (
+                "images_per_request_max",
+                u64::from(self.images_per_request_max),
+                1,
+                1_000,
+            ),
+            ("steps_max", u64::from(self.steps_max), 1, 1_000),
+            (
+                "generations_running_max",
+                self.generations_running_max as u64,
+                1,
+                1_000,
+            ),
+            (
+                "generations_waiting_max",
+                self.generations_waiting_max as u64,
+                1,
+                100_000,
+            ),
+            (
+                "scores_running_max",
+                self.scores_running_max as u64,
+                1,
+                1_000,
+            ),
+            (
+                "scores_waiting_max",
+                self.scores_waiting_max as u64,
+                1,
+                100_000,
+            ),
+            ("turn_wait_ms_max", self.turn_wait_ms_max, 1, 3_600_000),
+            (
+                "entries_per_page_max",
+                u64::from(self.entries_per_page_max),
+                1,
+                10_000,
+            ),
+            (
+                "idempotent_answers_max",
+                self.idempotent_answers_max as u64,
+                1,
+                100_000,
+            ),
+            ("drain_s_max", self.drain_s_max, 1, 3_600),
+        ];
+        for (name, value, min, max) in sizes {
+            if !(min..=max).contains(&value) {
+                let (value, min, max) = (value.to_string(), min.to_string(), max.to_string());
+                return Err(LimitRefused {
+                    name,
+                    value,
+                    min,
+                    max,
+                });
+            }
+        }
+        if !(1.0..=1_000.0).contains(&self.guidance_scale_max) {
+            return Err(LimitRefused {
+                name: "guidance_scale_max",
+                value: self.guidance_scale_max.to_string(),
+                min: "1".to_owned(),
+                max: "1000".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The caps on untrusted pictures.
+    #[must_use]
+    pub fn media(&self) -> media::Limits {
+        media::Limits {
+            bytes_max: self.upload_bytes_max,
+            side_max: self.upload_side_max,
+            pixels_max: self.upload_pixels_max,
+            decoder_alloc_bytes_max: self.decoder_alloc_bytes_max,
+            ..media::Limits::default()
+        }
+    }
+
+    /// How long a request waits for its turn.
+    #[must_use]
+    pub fn turn_wait_max(&self) -> Duration {
+        Duration::from_millis(self.turn_wait_ms_max)
+    }
+
+    /// How long requests may take to finish after the signal to stop.
+    #[must_use]
+    pub fn drain_max(&self) -> Duration {
+        Duration::from_secs(self.drain_s_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_limits_are_within_their_own_bounds() {
+        assert_eq!(Limits::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_limit_out_of_bounds_is_refused_by_name() {
+        let limits = Limits {
+            steps_max: 0,
+            ..Limits::default()
+        };
+        assert!(
+            limits
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("steps_max")
+        );
+        let limits = Limits {
+            guidance_scale_max: f32::NAN,
+            ..Limits::default()
+        };
+        assert!(
+            limits
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("guidance_scale_max")
+        );
+    }
+}

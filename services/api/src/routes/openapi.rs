@@ -1,0 +1,96 @@
+//! `/openapi.json` and its page, `/docs`.
+
+use actix_web::http::header::LOCATION;
+use actix_web::{HttpResponse, web};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::{checkpoint, entries, generations, health, scores};
+
+/// The interface's own description.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Retrace",
+        description = "Generates images that are signed into a tamper-evident ledger, scores \
+                       uploads by the trace of their inversion, and lets auditors check the record. \
+                       Errors are RFC 9457 problem details.",
+    ),
+    paths(
+        generations::create,
+        scores::create,
+        entries::list,
+        entries::get,
+        entries::proof,
+        entries::bundle,
+        entries::image,
+        checkpoint::latest,
+        checkpoint::consistency,
+        checkpoint::public_key,
+        health::healthz,
+        health::readyz,
+    ),
+    tags(
+        (name = "images", description = "Generate and sign"),
+        (name = "scores", description = "Score uploads"),
+        (name = "audit", description = "Read and check the record"),
+        (name = "operations", description = "How the service is"),
+    ),
+    modifiers(&KeyScheme),
+)]
+struct Interface;
+
+/// API keys as bearer tokens.
+struct KeyScheme;
+
+impl Modify for KeyScheme {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(
+                "An API key of `retrace key client`. While no key exists, callers on the \
+                 service's own machine need none.",
+            ))
+            .build();
+        let components = openapi.components.get_or_insert_with(Default::default);
+        components.add_security_scheme("key", SecurityScheme::Http(bearer));
+    }
+}
+
+pub(super) fn configure(config: &mut web::ServiceConfig) {
+    config
+        .route("/docs", web::get().to(to_docs))
+        .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", Interface::openapi()));
+}
+
+async fn to_docs() -> HttpResponse {
+    HttpResponse::PermanentRedirect()
+        .insert_header((LOCATION, "/docs/"))
+        .finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_names_every_path_and_the_scope_it_needs() {
+        let json = serde_json::to_value(Interface::openapi()).unwrap();
+        let paths = json["paths"].as_object().unwrap();
+        for path in [
+            "/v1/images/generations",
+            "/v1/scores",
+            "/v1/entries/{index}/bundle",
+            "/checkpoint",
+        ] {
+            assert!(paths.contains_key(path), "{path}");
+        }
+        let scopes = &json["paths"]["/v1/scores"]["post"]["security"][0]["key"];
+        assert_eq!(scopes[0], "score");
+        assert_eq!(
+            json["components"]["securitySchemes"]["key"]["scheme"],
+            "bearer"
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! The child's side.
+
+use std::io::{Read, Write};
+use std::process::ExitCode;
+
+use super::confine::{Confinement, confine};
+use super::{ChildOptions, Reply};
+
+/// Runs the child: confines itself, reads one file from standard input, writes one reply.
+///
+/// Call it first thing in `main` when the first argument is [`super::SUBCOMMAND`], before any
+/// thread or runtime starts.
+#[must_use]
+pub fn child_main() -> ExitCode {
+    let options = std::env::args()
+        .nth(2)
+        .and_then(|text| serde_json::from_str(&text).ok());
+    let Some(options) = options else {
+        eprintln!("retrace: this subcommand is started by the service alone");
+        return ExitCode::from(2);
+    };
+    let confinement = confine(&options);
+    match answer(&options, confinement) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn answer(options: &ChildOptions, confinement: Confinement) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    // One byte more than allowed, so that the cap refuses the file instead of cutting it.
+    let most = options.limits.bytes_max.saturating_add(1);
+    std::io::stdin().lock().take(most).read_to_end(&mut bytes)?;
+    let (reply, rgb) = match media::decode(&bytes, &options.limits) {
+        Ok(mut decoded) => {
+            let rgb = std::mem::take(&mut decoded.rgb);
+            (
+                Reply::Decoded {
+                    decoded,
+                    confinement,
+                },
+                rgb,
+            )
+        }
+        Err(error) => {
+            let (code, message) = (error.code().to_owned(), error.to_string());
+            (Reply::Refused { code, message }, Vec::new())
+        }
+    };
+    let json = serde_json::to_vec(&reply)?;
+    let length = u32::try_from(json.len()).map_err(std::io::Error::other)?;
+    let mut out = std::io::stdout().lock();
+    out.write_all(&length.to_be_bytes())?;
+    out.write_all(&json)?;
+    out.write_all(&rgb)?;
+    out.flush()
+}

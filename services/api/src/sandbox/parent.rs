@@ -1,0 +1,283 @@
+//! The parent's side.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+
+use super::confine::Confinement;
+use super::{ChildOptions, Reply, SUBCOMMAND};
+use crate::config::Limits;
+
+/// Room for the JSON part of a reply: metadata items within their limits, and some more.
+const REPLY_JSON_BYTES_MAX: u64 = 64 << 20;
+
+/// Why a file gave no picture.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The file broke a cap or its format's rules.
+    #[error("{message}")]
+    Refused {
+        /// Stable word for the reason, see `media::MediaError::code`.
+        code: String,
+        /// The reason in one line.
+        message: String,
+    },
+    /// The child took too long.
+    #[error("parsing the file took longer than the limit parser_wall_ms_max of {wall_ms_max}")]
+    TimedOut {
+        /// The limit.
+        wall_ms_max: u64,
+    },
+    /// The child died: over its memory or processor limit, or by a decoder's crash.
+    #[error(
+        "parsing the file ended without an answer: it needs more than the limits \
+             parser_memory_bytes_max or parser_cpu_s_max, or it breaks the decoder"
+    )]
+    Died,
+    /// The child answered what a child never answers.
+    #[error("the parser's answer is not well-formed")]
+    BadReply,
+    /// The child could not be started.
+    #[error("the parser {program} cannot be started: {reason}")]
+    NotStarted {
+        /// The program.
+        program: String,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// A picture that came out of the child.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The picture with its pixels.
+    pub decoded: media::Decoded,
+    /// Which fences the child had.
+    pub confinement: Confinement,
+}
+
+/// Starts a child for each file.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    program: PathBuf,
+    options: ChildOptions,
+    wall_ms_max: u64,
+}
+
+impl Sandbox {
+    /// A sandbox with this program as the child, by default the running program.
+    #[must_use]
+    pub fn new(program: Option<&Path>, limits: &Limits) -> Self {
+        // The link names the running program even after its file has been replaced.
+        let running = || PathBuf::from("/proc/self/exe");
+        Self {
+            program: program.map_or_else(running, Path::to_path_buf),
+            options: ChildOptions {
+                limits: limits.media(),
+                memory_bytes_max: limits.parser_memory_bytes_max,
+                cpu_s_max: limits.parser_cpu_s_max,
+            },
+            wall_ms_max: limits.parser_wall_ms_max,
+        }
+    }
+
+    /// Parses one file in a child of its own. Dropping the future kills the child.
+    ///
+    /// # Errors
+    /// Why there is no picture.
+    pub async fn parse(&self, bytes: &[u8]) -> Result<Parsed, SandboxError> {
+        let bytes_max = self.options.limits.bytes_max;
+        if bytes.len() as u64 > bytes_max {
+            let error = media::MediaError::TooManyBytes {
+                bytes: bytes.len() as u64,
+                bytes_max,
+            };
+            return Err(refused(&error));
+        }
+        let mut child = self.start()?;
+        let deadline = Duration::from_millis(self.wall_ms_max);
+        match tokio::time::timeout(deadline, self.exchange(&mut child, bytes)).await {
+            Ok(reply) => reply,
+            Err(_) => {
+                // Failing to kill means that it has ended by itself; `kill_on_drop` stands behind.
+                let _ = child.kill().await;
+                Err(SandboxError::TimedOut {
+                    wall_ms_max: self.wall_ms_max,
+                })
+            }
+        }
+    }
+
+    /// Parses a tiny picture of our own: whether children start, and which fences they get.
+    ///
+    /// # Errors
+    /// Why no child answers.
+    pub async fn probe(&self) -> Result<Confinement, SandboxError> {
+        let side = 16;
+        let rgb = vec![127; side * side * 3];
+        let png = media::encode_png(side as u32, side as u32, &rgb, &[])
+            .map_err(|_| SandboxError::BadReply)?;
+        Ok(self.parse(&png).await?.confinement)
+    }
+
+    fn start(&self) -> Result<Child, SandboxError> {
+        let options = serde_json::to_string(&self.options).expect("options are plain numbers");
+        Command::new(&self.program)
+            .arg(SUBCOMMAND)
+            .arg(options)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| SandboxError::NotStarted {
+                program: self.program.display().to_string(),
+                reason: error.to_string(),
+            })
+    }
+
+    async fn exchange(&self, child: &mut Child, bytes: &[u8]) -> Result<Parsed, SandboxError> {
+        let mut stdin = child.stdin.take().expect("standard input is piped");
+        let stdout = child.stdout.take().expect("standard output is piped");
+        let send = async move {
+            // A child that dies early closes the pipe; its missing reply says so.
+            let _ = stdin.write_all(bytes).await;
+            drop(stdin);
+        };
+        let pixels = self.options.limits.pixels_max.saturating_mul(3);
+        let most = pixels.saturating_add(REPLY_JSON_BYTES_MAX);
+        let receive = async move {
+            let mut reply = Vec::new();
+            stdout
+                .take(most)
+                .read_to_end(&mut reply)
+                .await
+                .map(|_| reply)
+        };
+        let ((), reply) = tokio::join!(send, receive);
+        let reply = reply.map_err(|_| SandboxError::Died)?;
+        let status = child.wait().await.map_err(|_| SandboxError::Died)?;
+        if !status.success() {
+            return Err(SandboxError::Died);
+        }
+        self.read_reply(reply)
+    }
+
+    /// Reads a reply without believing it: the child may have been taken over by its input.
+    fn read_reply(&self, mut reply: Vec<u8>) -> Result<Parsed, SandboxError> {
+        const BAD: SandboxError = SandboxError::BadReply;
+        let length = reply
+            .first_chunk()
+            .map(|raw| u32::from_be_bytes(*raw))
+            .ok_or(BAD)?;
+        let start = 4_usize.checked_add(length as usize).ok_or(BAD)?;
+        let json = reply.get(4..start).ok_or(BAD)?;
+        match serde_json::from_slice(json).map_err(|_| BAD)? {
+            Reply::Refused { code, message } => {
+                let (code, message) = (shortened(&code), shortened(&message));
+                Err(SandboxError::Refused { code, message })
+            }
+            Reply::Decoded {
+                mut decoded,
+                confinement,
+            } => {
+                let limits = &self.options.limits;
+                let pixels = u64::from(decoded.width) * u64::from(decoded.height);
+                let bytes = reply.len() - start;
+                if pixels == 0 || pixels > limits.pixels_max || bytes as u64 != pixels * 3 {
+                    return Err(BAD);
+                }
+                decoded.rgb = reply.split_off(start);
+                Ok(Parsed {
+                    decoded,
+                    confinement,
+                })
+            }
+        }
+    }
+}
+
+fn refused(error: &media::MediaError) -> SandboxError {
+    SandboxError::Refused {
+        code: error.code().to_owned(),
+        message: error.to_string(),
+    }
+}
+
+/// At most 300 printable characters.
+fn shortened(text: &str) -> String {
+    text.chars()
+        .filter(|character| !character.is_control())
+        .take(300)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sandbox() -> Sandbox {
+        Sandbox::new(None, &Limits::default())
+    }
+
+    fn framed(reply: &Reply, rgb: &[u8]) -> Vec<u8> {
+        let json = serde_json::to_vec(reply).unwrap();
+        [&(json.len() as u32).to_be_bytes()[..], &json, rgb].concat()
+    }
+
+    fn decoded() -> Reply {
+        let png = media::encode_png(2, 1, &[0; 6], &[]).unwrap();
+        Reply::Decoded {
+            decoded: media::decode(&png, &media::Limits::default()).unwrap(),
+            confinement: Confinement {
+                resource_limits: true,
+                system_call_filter: true,
+            },
+        }
+    }
+
+    #[test]
+    fn a_reply_with_the_wrong_number_of_pixels_is_not_believed() {
+        assert_eq!(
+            sandbox()
+                .read_reply(framed(&decoded(), &[1; 6]))
+                .unwrap()
+                .decoded
+                .rgb,
+            [1; 6]
+        );
+        for bytes in [0, 5, 7] {
+            let reply = framed(&decoded(), &vec![1; bytes]);
+            assert!(matches!(
+                sandbox().read_reply(reply),
+                Err(SandboxError::BadReply)
+            ));
+        }
+    }
+
+    #[test]
+    fn garbage_in_place_of_a_reply_is_not_believed() {
+        for reply in [&b""[..], b"\0\0", b"\xff\xff\xff\xff{}", b"\0\0\0\x02{}"] {
+            assert!(matches!(
+                sandbox().read_reply(reply.to_vec()),
+                Err(SandboxError::BadReply)
+            ));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_over_the_byte_limit_never_reaches_a_child() {
+        let limits = Limits {
+            upload_bytes_max: 1024,
+            ..Limits::default()
+        };
+        let sandbox = Sandbox::new(Some(Path::new("/nonexistent")), &limits);
+        let error = sandbox.parse(&[0; 1025]).await.unwrap_err();
+        assert!(matches!(error, SandboxError::Refused { .. }), "{error}");
+    }
+}

@@ -1,0 +1,86 @@
+//! Why the service does not start.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ledger::LedgerError;
+
+use crate::config::LimitRefused;
+use crate::engine::EngineError;
+use crate::keys::KeyError;
+use crate::native::NotFound;
+use crate::sandbox::SandboxError;
+
+/// Everything that can stop a start, or end a running service.
+#[derive(Debug, thiserror::Error)]
+pub enum StartupError {
+    /// A limit is out of bounds.
+    #[error(transparent)]
+    Limit(#[from] LimitRefused),
+    /// Native parts or models are missing.
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    /// The models cannot be used.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A folder or file of the state cannot be used.
+    #[error("{} cannot be used: {source}", path.display())]
+    State {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The signing keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The database or the ledger in it cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The ledger was signed with other keys.
+    #[error("the ledger's newest checkpoint is not signed by the key in {}: bring back the keys \
+             that it was signed with ({source})", keys.display())]
+    ForeignLog {
+        /// The folder of the keys.
+        keys: PathBuf,
+        /// What does not hold.
+        source: LedgerError,
+    },
+    /// Uploads could not be parsed.
+    #[error("uploads cannot be parsed: {0}")]
+    Sandbox(#[from] SandboxError),
+    /// Without client keys the service keeps to this machine.
+    #[error(
+        "without any client key the service listens on loopback addresses only, not on {listen}; \
+             make a key with `retrace key client`"
+    )]
+    NoClientKeys {
+        /// The address asked for.
+        listen: SocketAddr,
+    },
+    /// The port is taken.
+    #[error("port {} of {} is in use by another program; choose another one, or 0 for a free one",
+            listen.port(), listen.ip())]
+    PortInUse {
+        /// The address asked for.
+        listen: SocketAddr,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {listen}: {source}")]
+    Listen {
+        /// The address asked for.
+        listen: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The web server failed.
+    #[error("the web server failed: {0}")]
+    Server(#[source] io::Error),
+    /// The sequencer stopped: nothing more can be recorded, so nothing more may be answered.
+    #[error("the sequencer stopped: {0}")]
+    Sequencer(#[source] LedgerError),
+    /// A part of the start panicked.
+    #[error("the start was interrupted")]
+    Interrupted,
+}

@@ -1,0 +1,98 @@
+//! Keys, Postgres and ledger.
+
+use std::fs;
+use std::path::PathBuf;
+
+use ledger::cluster::{ClusterOptions, PrivateCluster};
+use ledger::{Ledger, LedgerError, LedgerOptions};
+
+use super::StartupError;
+use crate::config::Config;
+use crate::keys::Keys;
+use crate::native;
+
+/// Folder of the private cluster inside the native parts.
+const POSTGRES_PARTS: &str = "postgres";
+
+/// What is kept: the signing keys and the ledger. Enough for commands without models.
+#[derive(Debug)]
+pub struct Storage {
+    /// The service's signing keys.
+    pub keys: Keys,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// The private cluster, where one is used.
+    pub cluster: Option<PrivateCluster>,
+}
+
+impl Storage {
+    /// Opens the keys and connects to the ledger, starting the private cluster where no database
+    /// is configured.
+    ///
+    /// # Errors
+    /// See [`StartupError`].
+    pub async fn open(config: &Config) -> Result<Self, StartupError> {
+        let state = make_state_folder(config)?;
+        let keys = Keys::open(&state, &config.origin)?;
+        if keys.created {
+            tracing::info!(folder = %state.join("keys").display(), "made signing keys; back them up");
+        }
+        let (database_url, cluster) = match &config.database_url {
+            Some(url) => (url.clone(), None),
+            None => {
+                let binaries = native::runtime_folder(&config.engine)?.join(POSTGRES_PARTS);
+                let options = ClusterOptions::new(binaries, state.join("postgres"));
+                let cluster = PrivateCluster::start_or_attach(&options).await?;
+                (
+                    cluster.database_url(PrivateCluster::DATABASE),
+                    Some(cluster),
+                )
+            }
+        };
+        let mut options = LedgerOptions::new(database_url, keys.public.clone());
+        options.connections_max = config.database_connections_max;
+        let ledger = Ledger::connect(&options).await?;
+        // The database is not trusted with signatures, so reading the checkpoint verifies it.
+        match ledger.latest_checkpoint().await {
+            Ok(_) => Ok(Self {
+                keys,
+                ledger,
+                cluster,
+            }),
+            Err(source @ LedgerError::Provenance(_)) => Err(StartupError::ForeignLog {
+                keys: state.join("keys"),
+                source,
+            }),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// Closes the connections and leaves the private cluster.
+    ///
+    /// # Errors
+    /// When the cluster cannot be left in order.
+    pub async fn close(self) -> Result<(), StartupError> {
+        close(self.ledger, self.cluster).await
+    }
+}
+
+pub(super) async fn close(
+    ledger: Ledger,
+    cluster: Option<PrivateCluster>,
+) -> Result<(), StartupError> {
+    ledger.close().await;
+    if let Some(cluster) = cluster {
+        cluster.stop().await?;
+    }
+    Ok(())
+}
+
+/// Makes the state folder; its absolute path.
+fn make_state_folder(config: &Config) -> Result<PathBuf, StartupError> {
+    let unusable = |source| StartupError::State {
+        path: config.state.clone(),
+        source,
+    };
+    fs::create_dir_all(&config.state).map_err(unusable)?;
+    config.state.canonicalize().map_err(unusable)
+}

@@ -1,0 +1,83 @@
+//! What handlers, pages and commands share.
+
+use std::sync::Arc;
+
+use ledger::Ledger;
+use provenance::{EntrySigner, PublicKeys};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::images::ImageStore;
+use crate::request_id;
+use crate::sandbox::{Confinement, Sandbox};
+use crate::turns::Turns;
+use crate::work::{Idempotency, WorkError};
+
+/// How the sequencer of this process fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SequencerStatus {
+    /// It works, or waits for the lease that another process holds.
+    Running,
+    /// It ended: nothing more is recorded until the service starts again.
+    Ended,
+}
+
+/// Everything that a journey needs. Shared, never changed.
+#[derive(Debug)]
+pub struct AppState {
+    /// The configuration.
+    pub config: Config,
+    /// The models.
+    pub engine: Arc<Engine>,
+    /// The ledger. It belongs to the runtime it was connected on: use it inside [`AppState::run`].
+    pub ledger: Ledger,
+    /// Signs entries.
+    pub signer: EntrySigner,
+    /// The public halves of the service's keys.
+    pub public_keys: PublicKeys,
+    /// Generated images.
+    pub images: ImageStore,
+    /// Parses untrusted bytes.
+    pub sandbox: Sandbox,
+    /// Which fences the children get.
+    pub confinement: Confinement,
+    /// Turns for generations.
+    pub generations: Turns,
+    /// Turns for scores.
+    pub scores: Turns,
+    /// Answers that are remembered for repeated requests.
+    pub idempotency: Idempotency,
+    /// How the sequencer fares.
+    pub sequencer: watch::Receiver<SequencerStatus>,
+    /// The runtime that the ledger belongs to; web workers have runtimes of their own.
+    pub runtime: Handle,
+}
+
+impl AppState {
+    /// Runs work on the runtime that the ledger belongs to, under the id of the present request.
+    /// Dropping the future (a client that has left) aborts the work at its next await.
+    ///
+    /// # Errors
+    /// Those of the work, and [`WorkError::Interrupted`] when it panicked.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, WorkError>> + Send + 'static,
+    ) -> Result<T, WorkError> {
+        let work = request_id::scope(request_id::current(), work);
+        let mut task = AbortOnDrop(self.runtime.spawn(work));
+        match (&mut task.0).await {
+            Ok(result) => result,
+            Err(_) => Err(WorkError::Interrupted),
+        }
+    }
+}
+
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

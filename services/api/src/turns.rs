@@ -1,0 +1,112 @@
+//! Turns: how many dear pieces of work run at once, and how many may wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// No turn came: too many wait already, or the wait was too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoTurn {
+    /// Every waiting place is taken.
+    #[error("{waiting_max} requests wait already")]
+    QueueFull {
+        /// The limit.
+        waiting_max: usize,
+    },
+    /// The turn did not come in time.
+    #[error("no turn came within {wait_ms} ms")]
+    TimedOut {
+        /// The limit.
+        wait_ms: u64,
+    },
+}
+
+/// A turn; dropping it lets the next one begin.
+#[derive(Debug)]
+pub struct Turn {
+    _running: OwnedSemaphorePermit,
+}
+
+/// A limited number of running places and a limited number of waiting places.
+#[derive(Debug, Clone)]
+pub struct Turns {
+    running: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    waiting_max: usize,
+    wait_max: Duration,
+}
+
+impl Turns {
+    /// Turns for `running_max` at once with `waiting_max` in the queue.
+    #[must_use]
+    pub fn new(running_max: usize, waiting_max: usize, wait_max: Duration) -> Self {
+        Self {
+            running: Arc::new(Semaphore::new(running_max)),
+            waiting: Arc::new(Semaphore::new(waiting_max)),
+            waiting_max,
+            wait_max,
+        }
+    }
+
+    /// Waits for a turn, first come first served. Dropping the future leaves the queue.
+    ///
+    /// # Errors
+    /// When the queue is full or the wait is too long.
+    pub async fn take(&self) -> Result<Turn, NoTurn> {
+        const OPEN: &str = "the semaphores of turns are never closed";
+        if let Ok(running) = Arc::clone(&self.running).try_acquire_owned() {
+            return Ok(Turn { _running: running });
+        }
+        let full = NoTurn::QueueFull {
+            waiting_max: self.waiting_max,
+        };
+        let _place = Arc::clone(&self.waiting)
+            .try_acquire_owned()
+            .map_err(|_| full)?;
+        let turn = Arc::clone(&self.running).acquire_owned();
+        match tokio::time::timeout(self.wait_max, turn).await {
+            Ok(running) => Ok(Turn {
+                _running: running.expect(OPEN),
+            }),
+            Err(_) => {
+                let wait_ms = u64::try_from(self.wait_max.as_millis()).unwrap_or(u64::MAX);
+                Err(NoTurn::TimedOut { wait_ms })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_turn_is_refused_when_the_queue_is_full_and_given_when_one_ends() {
+        let turns = Turns::new(1, 1, Duration::from_secs(60));
+        let first = turns.take().await.unwrap();
+        let second = tokio::spawn({
+            let turns = turns.clone();
+            async move { turns.take().await }
+        });
+        while turns.waiting.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(
+            turns.take().await.unwrap_err(),
+            NoTurn::QueueFull { waiting_max: 1 }
+        );
+        drop(first);
+        assert!(second.await.unwrap().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_does_not_come_in_time_is_refused() {
+        let turns = Turns::new(1, 1, Duration::from_millis(50));
+        let _first = turns.take().await.unwrap();
+        assert_eq!(
+            turns.take().await.unwrap_err(),
+            NoTurn::TimedOut { wait_ms: 50 }
+        );
+    }
+}

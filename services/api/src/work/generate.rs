@@ -1,0 +1,305 @@
+//! Generate and sign.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ledger::PromptSecret;
+use onnx::{
+    GenerateRequest, GeneratedImage, Generation, Picture, Progress, Timings, TruncatedPrompt,
+};
+use provenance::{
+    Bundle, Digest, Entry, Envelope, GenerationEntry, LeafIndex, RecordedImage, RecordedModel,
+    commit,
+};
+
+use super::idempotency::Claim;
+use super::{GenerateOrder, IdempotencyKey, Plan, WorkError, draw_salt, now_ms};
+use crate::access::Caller;
+use crate::engine::Engine;
+use crate::request_id;
+use crate::state::AppState;
+
+/// Told after each step of each image.
+pub type OnProgress = Box<dyn FnMut(Progress) + Send>;
+
+/// One image that is signed and recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedPicture {
+    /// The PNG file.
+    pub png: Vec<u8>,
+    /// What the ledger says about it.
+    pub entry: GenerationEntry,
+    /// Its place in the log.
+    pub leaf_index: LeafIndex,
+    /// The hash of its leaf.
+    pub leaf_hash: Digest,
+    /// Entry, inclusion proof and checkpoint, for checking offline.
+    pub bundle: Bundle,
+    /// Pictures of the way, where they were asked for.
+    pub previews: Vec<Picture>,
+}
+
+/// The answer to an order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateAnswer {
+    /// The request's id, as entries state it.
+    pub request_id: String,
+    /// When the images were recorded, in milliseconds since 1970 UTC.
+    pub created_at_ms: u64,
+    /// The images, in order.
+    pub images: Vec<RecordedPicture>,
+    /// Set when the model did not see the end of the prompt.
+    pub truncated_prompt: Option<TruncatedPrompt>,
+    /// Where the time went; none when the answer was given before.
+    pub timings: Option<Timings>,
+}
+
+/// Generates images, signs and records them, and answers when a checkpoint covers every one.
+///
+/// With an idempotency key the same order by the same client is carried out once, and repeated
+/// calls get the same images and entries.
+///
+/// # Errors
+/// See [`WorkError`]. After an error no image has been handed out; entries of images that were
+/// recorded before the error stay in the log.
+pub async fn generate(
+    state: &Arc<AppState>,
+    caller: &Caller,
+    order: GenerateOrder,
+    key: Option<IdempotencyKey>,
+    on_progress: Option<OnProgress>,
+) -> Result<GenerateAnswer, WorkError> {
+    let plan = order.plan(state.engine.generator()?, &state.config.limits)?;
+    let job = Job {
+        state: Arc::clone(state),
+        client: caller.client.clone(),
+        plan,
+    };
+    state
+        .run(async move {
+            match key {
+                None => {
+                    job.carry_out(request_id::current_or_new(), on_progress)
+                        .await
+                }
+                Some(key) => job.carry_out_once(&order, &key, on_progress).await,
+            }
+        })
+        .await
+}
+
+/// Runs a generator without a ledger: nothing is signed or recorded.
+///
+/// # Errors
+/// What the generator says, or that the work was interrupted. Dropping the future stops the work
+/// after its present step.
+pub async fn render(
+    engine: Arc<Engine>,
+    request: GenerateRequest,
+    mut on_progress: Option<OnProgress>,
+) -> Result<Generation, WorkError> {
+    let left = Arc::new(AtomicBool::new(false));
+    let _guard = StopOnDrop(Arc::clone(&left));
+    let work = tokio::task::spawn_blocking(move || {
+        let slot = engine.generator()?;
+        let generation = slot.lock().generate(&request, &mut |progress| {
+            if left.load(Ordering::Relaxed) {
+                return ControlFlow::Break(());
+            }
+            if let Some(on_progress) = &mut on_progress {
+                on_progress(progress);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(generation)
+    });
+    work.await.unwrap_or(Err(WorkError::Interrupted))
+}
+
+/// Tells the blocking thread that nobody waits any more.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A checked order of a client.
+struct Job {
+    state: Arc<AppState>,
+    client: String,
+    plan: Plan,
+}
+
+impl Job {
+    /// Carries out the order unless it was carried out before.
+    async fn carry_out_once(
+        &self,
+        order: &GenerateOrder,
+        key: &IdempotencyKey,
+        on_progress: Option<OnProgress>,
+    ) -> Result<GenerateAnswer, WorkError> {
+        let claim = Claim::new(&self.client, key, order);
+        let mut place = self.state.idempotency.claim(&claim).await?;
+        if let Some(answer) = place.answer() {
+            return Ok(answer);
+        }
+        let request_id = claim.request_id();
+        let recorded = super::audit::recorded_generation(&self.state, &self.client, request_id);
+        let answer = match recorded.await? {
+            None => self.carry_out(request_id.to_owned(), on_progress).await?,
+            Some(answer) if answer.images.len() == self.plan.images as usize => answer,
+            Some(answer) => {
+                let detail = format!(
+                    "an earlier attempt with this key ended after {} of {} images; use a new key",
+                    answer.images.len(),
+                    self.plan.images
+                );
+                return Err(WorkError::IdempotencyConflict { detail });
+            }
+        };
+        place.remember(&answer);
+        Ok(answer)
+    }
+
+    /// Waits for a turn, generates, stores, signs, appends.
+    async fn carry_out(
+        &self,
+        request_id: String,
+        on_progress: Option<OnProgress>,
+    ) -> Result<GenerateAnswer, WorkError> {
+        let turn = self.state.generations.take().await?;
+        let engine = Arc::clone(&self.state.engine);
+        let generation = render(engine, self.plan.request(), on_progress).await?;
+        drop(turn);
+        let created_at_ms = now_ms();
+        let stamp = Stamp {
+            request_id: &request_id,
+            created_at_ms,
+        };
+        let mut previews = previews_by_image(&generation);
+        let mut stored = Vec::with_capacity(generation.images.len());
+        for (index, image) in generation.images.iter().enumerate() {
+            stored.push(self.store(&stamp, index, image).await?);
+        }
+        // A crash here leaves images that no entry names: waste, not damage. None was answered.
+        let appends = stored.into_iter().map(|stored| self.append(stored));
+        let mut images = futures_util::future::try_join_all(appends).await?;
+        for (image, previews) in images.iter_mut().zip(&mut previews) {
+            image.previews = std::mem::take(previews);
+        }
+        Ok(GenerateAnswer {
+            request_id,
+            created_at_ms,
+            images,
+            truncated_prompt: generation.truncated_prompt,
+            timings: Some(generation.timings),
+        })
+    }
+
+    /// Encodes an image, stores it durably and states it in an entry.
+    async fn store(
+        &self,
+        stamp: &Stamp<'_>,
+        index: usize,
+        image: &GeneratedImage,
+    ) -> Result<Stored, WorkError> {
+        let texts = [
+            ("Software", software()),
+            ("Retrace-Request", stamp.request_id.to_owned()),
+        ];
+        let texts: Vec<(&str, &str)> = texts.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        let (width, height) = (image.width, image.height);
+        let png =
+            media::encode_png(width, height, &image.rgb, &texts).map_err(WorkError::Encode)?;
+        let images = self.state.images.clone();
+        let (png, sha256) = tokio::task::spawn_blocking(move || {
+            let digest = images.put(&png)?;
+            Ok((png, digest))
+        })
+        .await
+        .map_err(|_| WorkError::Interrupted)?
+        .map_err(WorkError::Images)?;
+        let pixel_sha256 = Digest::of(&media::pixel_preimage(width, height, &image.rgb));
+        let media_type = media::Format::Png.media_type().to_owned();
+        let image_facts = RecordedImage {
+            sha256,
+            pixel_sha256,
+            width,
+            height,
+            media_type,
+        };
+        let salt = draw_salt();
+        let prompt = self.plan.committed_prompt();
+        let entry = GenerationEntry {
+            request_id: stamp.request_id.to_owned(),
+            image_index: u32::try_from(index).expect("limits keep images countable"),
+            created_at_ms: stamp.created_at_ms,
+            client: self.client.clone(),
+            image: image_facts,
+            model: self.model()?,
+            scheduler: self.plan.scheduler.to_string(),
+            steps: self.plan.steps,
+            seed: image.seed.unwrap_or(self.plan.seed),
+            guidance_scale: self.plan.guidance_decimal()?,
+            prompt_commitment: commit(&salt, prompt.as_bytes()),
+        };
+        Ok(Stored {
+            png,
+            entry,
+            secret: PromptSecret { salt, prompt },
+        })
+    }
+
+    fn model(&self) -> Result<RecordedModel, WorkError> {
+        let model = &self.state.engine.generator()?.model;
+        Ok(RecordedModel {
+            name: model.name.clone(),
+            digest: model.digest,
+            parts: model.parts.clone(),
+        })
+    }
+
+    /// Signs the entry and appends it; the answer comes when a checkpoint covers it.
+    async fn append(&self, stored: Stored) -> Result<RecordedPicture, WorkError> {
+        let Stored { png, entry, secret } = stored;
+        let envelope = Envelope::sign(&Entry::Generation(entry.clone()), &self.state.signer)?;
+        let appended = self.state.ledger.append(&envelope, Some(secret)).await?;
+        Ok(RecordedPicture {
+            png,
+            entry,
+            leaf_index: appended.leaf_index,
+            leaf_hash: appended.leaf_hash,
+            bundle: appended.bundle,
+            previews: Vec::new(),
+        })
+    }
+}
+
+/// What all entries of a request share.
+struct Stamp<'a> {
+    request_id: &'a str,
+    created_at_ms: u64,
+}
+
+/// An image on disk and the entry that will state it.
+struct Stored {
+    png: Vec<u8>,
+    entry: GenerationEntry,
+    secret: PromptSecret,
+}
+
+/// The text that names this service in its pictures. A mark, not a proof: only the ledger is one.
+fn software() -> String {
+    format!("Retrace {}", env!("CARGO_PKG_VERSION"))
+}
+
+fn previews_by_image(generation: &Generation) -> Vec<Vec<Picture>> {
+    let mut previews = vec![Vec::new(); generation.images.len()];
+    for preview in &generation.previews {
+        previews[preview.image_index].push(preview.picture.clone());
+    }
+    previews
+}

@@ -1,0 +1,43 @@
+//! The journeys as plain functions: HTTP handlers, pages and commands call the same ones.
+//!
+//! A journey takes domain values, waits for its turn, works, appends to the ledger and answers
+//! with domain values. It knows nothing of HTTP.
+
+mod audit;
+mod error;
+mod generate;
+mod idempotency;
+mod order;
+mod picture;
+mod score;
+
+pub use audit::{
+    EntryProof, consistency, entry, entry_bundle, entry_image, entry_proof, latest_checkpoint,
+    search,
+};
+pub use error::WorkError;
+pub use generate::{GenerateAnswer, OnProgress, RecordedPicture, generate, render};
+pub use idempotency::{Idempotency, IdempotencyKey};
+pub use order::{GenerateOrder, Plan};
+pub use picture::{heatmap_picture, to_picture};
+pub use score::{
+    Examination, InversionStrip, RecordedScore, ScoreAnswer, ScoreTimings, Upload, examine, score,
+};
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The time in milliseconds since 1970 UTC, as entries state it.
+#[must_use]
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// 32 random bytes for a commitment.
+fn draw_salt() -> [u8; 32] {
+    let mut salt = [0; 32];
+    getrandom::fill(&mut salt).expect("the operating system has randomness");
+    salt
+}

@@ -1,0 +1,391 @@
+//! Score an upload.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use detector::{Assessment, Evidence, PictureView, Verdict};
+use media::{Decoded, Format, Mark, MarkKind};
+use onnx::{InvertRequest, Picture};
+use provenance::{
+    Bundle, Decimal, Digest, Entry, Envelope, LeafIndex, RecordedDetector, RecordedVerdict,
+    ScoreEntry, commit,
+};
+
+use super::{WorkError, draw_salt, now_ms};
+use crate::access::Caller;
+use crate::engine::{DetectorSlot, Engine, GeneratorSlot};
+use crate::request_id;
+use crate::sandbox::Sandbox;
+use crate::state::AppState;
+
+/// An uploaded file with what was said about it.
+#[derive(Clone)]
+pub struct Upload {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// Its name, where one came with it.
+    pub file_name: Option<String>,
+    /// Its media type, where one came with it.
+    pub media_type: Option<String>,
+    /// Pictures of the inversion's way to decode for a strip; 0 for none.
+    pub strip_pictures: usize,
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Upload of {} bytes", self.bytes.len())
+    }
+}
+
+/// The forward and the reverse process of the generator on an upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InversionStrip {
+    /// Name of the generator.
+    pub model: String,
+    /// The picture after encoding and decoding alone.
+    pub autoencoded: Picture,
+    /// Samples on the way to noise, evenly spread, ending with the noise.
+    pub to_noise: Vec<Picture>,
+    /// The picture that came back from the noise.
+    pub reconstruction: Picture,
+    /// Whether the upload had to be resized to the generator's own size.
+    pub resized: bool,
+}
+
+/// What was found about an upload, before anything is recorded.
+#[derive(Debug, Clone)]
+pub struct Examination {
+    /// SHA-256 of the file.
+    pub sha256: Digest,
+    /// Digest of the decoded pixels.
+    pub pixel_sha256: Digest,
+    /// The decoded picture.
+    pub decoded: Decoded,
+    /// Marks of generators in the file.
+    pub marks: Vec<Mark>,
+    /// Verdict, probability, evidence and heatmap.
+    pub assessment: Assessment,
+    /// The process strip, where it was asked for and the generator can invert.
+    pub strip: Option<InversionStrip>,
+    /// Milliseconds spent on parsing, on the detector and on the generator's inversion.
+    pub timings_ms: ScoreTimings,
+}
+
+/// Where the time of a score went, in milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, utoipa::ToSchema)]
+pub struct ScoreTimings {
+    /// Parsing in the child process.
+    pub parse_ms: f64,
+    /// Trace, features and head.
+    pub detector_ms: f64,
+    /// Inversion with the generator, where it ran.
+    pub inversion_ms: f64,
+}
+
+/// The signed statement about a score.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedScore {
+    /// What the ledger says.
+    pub entry: ScoreEntry,
+    /// Its place in the log.
+    pub leaf_index: LeafIndex,
+    /// The hash of its leaf.
+    pub leaf_hash: Digest,
+    /// Entry, inclusion proof and checkpoint, for checking offline.
+    pub bundle: Bundle,
+    /// The salt that opens the upload commitment. Told to the caller and kept nowhere.
+    pub upload_salt: [u8; 32],
+}
+
+/// The answer to an upload.
+#[derive(Debug, Clone)]
+pub struct ScoreAnswer {
+    /// The request's id, as the entry states it.
+    pub request_id: String,
+    /// What was found.
+    pub examination: Examination,
+    /// What was recorded.
+    pub recorded: RecordedScore,
+}
+
+/// Scores an upload, signs and records the score. The upload itself is not kept.
+///
+/// # Errors
+/// See [`WorkError`]; after an error nothing about this upload is answered.
+pub async fn score(
+    state: &Arc<AppState>,
+    caller: &Caller,
+    upload: Upload,
+) -> Result<ScoreAnswer, WorkError> {
+    let request_id = request_id::current_or_new();
+    let (state, client) = (Arc::clone(state), caller.client.clone());
+    let shared = Arc::clone(&state);
+    shared
+        .run(async move {
+            let turn = state.scores.take().await?;
+            let engine = Arc::clone(&state.engine);
+            let mut examination = examine(engine, &state.sandbox, upload).await?;
+            drop(turn);
+            let own = own_entries(&state, &examination).await?;
+            // Behind the trace, before what the file says about itself.
+            let place = examination.assessment.evidence.len().min(1);
+            examination.assessment.evidence.splice(place..place, own);
+            let recorded = record(
+                &state,
+                &examination,
+                Stamp {
+                    request_id: &request_id,
+                    client,
+                },
+            );
+            let recorded = recorded.await?;
+            Ok(ScoreAnswer {
+                request_id,
+                examination,
+                recorded,
+            })
+        })
+        .await
+}
+
+/// Examines an upload without a ledger: nothing is looked up, signed or recorded.
+///
+/// # Errors
+/// See [`WorkError`].
+pub async fn examine(
+    engine: Arc<Engine>,
+    sandbox: &Sandbox,
+    upload: Upload,
+) -> Result<Examination, WorkError> {
+    // Asked first: without a detector there is no need to read anything.
+    engine.detector()?;
+    let started = std::time::Instant::now();
+    let format = media::sniff(&upload.bytes)?;
+    let (name, media_type) = (upload.file_name.as_deref(), upload.media_type.as_deref());
+    media::check_label(name, media_type, format)?;
+    let decoded = sandbox.parse(&upload.bytes).await?.decoded;
+    let parse_ms = milliseconds(started);
+    let strip_pictures = upload.strip_pictures;
+    let work = tokio::task::spawn_blocking(move || {
+        let sha256 = Digest::of(&upload.bytes);
+        drop(upload);
+        let desk = Desk {
+            engine: &engine,
+            decoded: &decoded,
+            strip_pictures,
+        };
+        let (assessment, strip, mut timings_ms) = desk.assess()?;
+        timings_ms.parse_ms = parse_ms;
+        let (width, height) = (decoded.width, decoded.height);
+        let pixel_sha256 = Digest::of(&media::pixel_preimage(width, height, &decoded.rgb));
+        let marks = media::generator_marks(&decoded);
+        Ok(Examination {
+            sha256,
+            pixel_sha256,
+            decoded,
+            marks,
+            assessment,
+            strip,
+            timings_ms,
+        })
+    });
+    let mut examination = work.await.unwrap_or(Err(WorkError::Interrupted))?;
+    let marks = examination.marks.iter().map(mark_evidence);
+    examination.assessment.evidence.extend(marks);
+    Ok(examination)
+}
+
+/// One decoded upload and the models that look at it.
+struct Desk<'a> {
+    engine: &'a Engine,
+    decoded: &'a Decoded,
+    strip_pictures: usize,
+}
+
+impl Desk<'_> {
+    fn assess(&self) -> Result<(Assessment, Option<InversionStrip>, ScoreTimings), WorkError> {
+        let started = std::time::Instant::now();
+        let Decoded {
+            width,
+            height,
+            ref rgb,
+            ..
+        } = *self.decoded;
+        let picture = PictureView::new(width, height, rgb).map_err(onnx::OnnxError::from)?;
+        let mut assessment = self.engine.detector()?.lock().assess(&picture)?;
+        let detector_ms = milliseconds(started);
+        if let (Format::Jpeg, Some(quality)) =
+            (self.decoded.format, self.decoded.quality.jpeg_quality)
+        {
+            assessment.evidence.push(Evidence::JpegQuality {
+                luminance_quality: quality,
+            });
+        }
+        let started = std::time::Instant::now();
+        let (evidence, strip) = self.invert()?;
+        assessment.evidence.extend(evidence);
+        let inversion_ms = milliseconds(started);
+        Ok((
+            assessment,
+            strip,
+            ScoreTimings {
+                parse_ms: 0.0,
+                detector_ms,
+                inversion_ms,
+            },
+        ))
+    }
+
+    /// Inversion with the service's own generator. Its verdict holds at the generator's own size
+    /// alone, so other sizes are inverted only where a strip is wanted, and give no evidence.
+    fn invert(&self) -> Result<(Option<Evidence>, Option<InversionStrip>), WorkError> {
+        let Ok(slot) = self.engine.generator() else {
+            return Ok((None, None));
+        };
+        let own_size = (self.decoded.width, self.decoded.height) == slot.picture_size;
+        if !slot.can_invert || (!own_size && self.strip_pictures == 0) {
+            return Ok((None, None));
+        }
+        let picture = self.fitted(slot);
+        let request = InvertRequest {
+            picture: &picture,
+            steps: None,
+            preview_steps: self.strip_pictures,
+        };
+        let inversion = slot
+            .lock()
+            .invert(&request, &mut |_, _| ControlFlow::Continue(()))?;
+        let verdict = inversion.verdict.as_ref().filter(|_| own_size);
+        let evidence = verdict.map(|verdict| Evidence::GeneratorInversion {
+            model: slot.model.name.clone(),
+            statistic: verdict.value,
+            threshold: verdict.threshold,
+            made_by_model: verdict.made_by_this_model,
+        });
+        let strip = (self.strip_pictures > 0).then(|| InversionStrip {
+            model: slot.model.name.clone(),
+            autoencoded: inversion.autoencoded,
+            to_noise: inversion.strip,
+            reconstruction: inversion.reconstruction,
+            resized: !own_size,
+        });
+        Ok((evidence, strip))
+    }
+
+    /// The upload for the generator, which resizes it further if it must.
+    fn fitted(&self, slot: &GeneratorSlot) -> Picture {
+        let Decoded {
+            width,
+            height,
+            ref rgb,
+            ..
+        } = *self.decoded;
+        let whole = || Picture {
+            width,
+            height,
+            rgb: rgb.clone(),
+        };
+        let longest = slot.picture_size.0.max(slot.picture_size.1);
+        // Large uploads are averaged down first: the generator's own resizing is made for little.
+        match super::to_picture(width, height, rgb) {
+            Ok(picture) if width.max(height) > 4 * longest => {
+                let small = picture.fit(2 * longest);
+                Picture {
+                    width: small.width(),
+                    height: small.height(),
+                    rgb: small.rgb().to_vec(),
+                }
+            }
+            _ => whole(),
+        }
+    }
+}
+
+fn milliseconds(since: std::time::Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1_000.0
+}
+
+/// A mark as evidence that stands beside the probability.
+fn mark_evidence(mark: &Mark) -> Evidence {
+    let claim = match (mark.kind, &mark.generator) {
+        (MarkKind::ContentCredentials, _) => {
+            "a manifest of Content Credentials, which this version does not validate".to_owned()
+        }
+        (_, Some(generator)) => generator.clone(),
+        (_, None) => mark.statement.clone(),
+    };
+    Evidence::GeneratorMark {
+        place: mark.place.clone(),
+        claim,
+    }
+}
+
+/// Entries of this ledger with the upload's bytes, else with its pixels.
+async fn own_entries(
+    state: &AppState,
+    examination: &Examination,
+) -> Result<Vec<Evidence>, WorkError> {
+    let own = |exact_file| {
+        move |recorded: &ledger::RecordedEntry| Evidence::OwnEntry {
+            leaf_index: recorded.leaf_index.get(),
+            exact_file,
+        }
+    };
+    let exact = state.ledger.find_image(&examination.sha256).await?;
+    if !exact.is_empty() {
+        return Ok(exact.iter().map(own(true)).collect());
+    }
+    let pixels = state.ledger.find_pixels(&examination.pixel_sha256).await?;
+    Ok(pixels.iter().map(own(false)).collect())
+}
+
+struct Stamp<'a> {
+    request_id: &'a str,
+    client: String,
+}
+
+async fn record(
+    state: &AppState,
+    examination: &Examination,
+    stamp: Stamp<'_>,
+) -> Result<RecordedScore, WorkError> {
+    let upload_salt = draw_salt();
+    let assessment = &examination.assessment;
+    let probability = assessment.probability.map(Decimal::from_f32).transpose()?;
+    let entry = ScoreEntry {
+        request_id: stamp.request_id.to_owned(),
+        created_at_ms: now_ms(),
+        client: stamp.client,
+        upload_commitment: commit(&upload_salt, examination.sha256.as_bytes()),
+        detector: recorded_detector(state.engine.detector()?),
+        calibration_version: assessment.calibration_version.clone(),
+        thresholds_version: assessment.thresholds_version.clone(),
+        verdict: recorded_verdict(assessment.verdict),
+        probability,
+    };
+    let envelope = Envelope::sign(&Entry::Score(entry.clone()), &state.signer)?;
+    let appended = state.ledger.append(&envelope, None).await?;
+    Ok(RecordedScore {
+        entry,
+        leaf_index: appended.leaf_index,
+        leaf_hash: appended.leaf_hash,
+        bundle: appended.bundle,
+        upload_salt,
+    })
+}
+
+fn recorded_detector(slot: &DetectorSlot) -> RecordedDetector {
+    RecordedDetector {
+        name: slot.identity.name.clone(),
+        version: slot.identity.version.clone(),
+        digest: slot.identity.digest,
+    }
+}
+
+fn recorded_verdict(verdict: Verdict) -> RecordedVerdict {
+    match verdict {
+        Verdict::LikelyGenerated => RecordedVerdict::LikelyGenerated,
+        Verdict::LikelyNotGenerated => RecordedVerdict::LikelyNotGenerated,
+        Verdict::Inconclusive => RecordedVerdict::Inconclusive,
+    }
+}
