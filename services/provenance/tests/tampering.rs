@@ -101,7 +101,7 @@ fn a_checkpoint_with_any_one_byte_changed_is_refused() {
 }
 
 #[test]
-fn two_changes_that_undo_each_other_elsewhere_are_refused() {
+fn a_bundle_with_two_neighbouring_bytes_swapped_is_refused() {
     let original = accepted("generation.bundle.json");
     let keys = keys();
     for place in 1..original.len() {
