@@ -140,19 +140,19 @@ impl Engine {
             require_gpu: options.require_gpu,
             threads: options.threads,
         })?;
-        let models = native::models_folder(options)?;
-        check_manifest(&models)?;
+        let models = installed_models(options)?;
+        let folder = models.clone().unwrap_or_else(|| PathBuf::from("models"));
         let generator_folder = options
             .generator
             .clone()
-            .unwrap_or_else(|| models.join("generator"));
-        let detector_folder = models.join("detector");
+            .unwrap_or_else(|| folder.join("generator"));
+        let detector_folder = folder.join("detector");
         let generator =
             installed(&generator_folder, "model_index.json") || options.generator.is_some();
         let generator = generator
             .then(|| GeneratorSlot::open(&runtime, &generator_folder))
             .transpose()?;
-        let detector = installed(&detector_folder, "detector.json");
+        let detector = models.is_some() && installed(&detector_folder, "detector.json");
         let detector = detector
             .then(|| DetectorSlot::open(&runtime, &detector_folder))
             .transpose()?;
@@ -197,6 +197,19 @@ impl Engine {
 /// Whether a folder holds the file without which it is no model at all.
 fn installed(folder: &Path, file: &str) -> bool {
     folder.join(file).is_file()
+}
+
+/// The folder of models, checked against its manifest. A generator from elsewhere needs none, and
+/// without a manifest nothing else is opened.
+fn installed_models(options: &EngineOptions) -> Result<Option<PathBuf>, EngineError> {
+    match native::models_folder(options) {
+        Ok(models) => {
+            check_manifest(&models)?;
+            Ok(Some(models))
+        }
+        Err(_) if options.generator.is_some() && options.models.is_none() => Ok(None),
+        Err(missing) => Err(missing.into()),
+    }
 }
 
 fn check_manifest(models: &Path) -> Result<(), EngineError> {
