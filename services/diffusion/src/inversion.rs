@@ -80,7 +80,7 @@ where
 }
 
 /// Runs `scheduler`, which must be a [`SchedulerKind::Ddim`] with as many steps as the inversion
-/// had, from the noise of a trace back to a sample.
+/// had, from the noise of a trace back to a sample. `on_step` may stop the loop.
 ///
 /// # Errors
 /// As [`denoise`], and [`DiffusionError::Unsupported`] for another scheduler.
@@ -88,16 +88,14 @@ pub fn reconstruct<P>(
     predictor: &mut P,
     scheduler: &mut dyn Scheduler,
     trace: &Trace,
+    on_step: &mut dyn FnMut(StepReport<'_>) -> ControlFlow<()>,
 ) -> Result<Array4<f32>, P::Error>
 where
     P: NoisePredictor + ?Sized,
     P::Error: From<DiffusionError>,
 {
     require(scheduler, SchedulerKind::Ddim)?;
-    let noise = trace.noise().clone();
-    denoise(predictor, scheduler, noise, &mut |_| {
-        ControlFlow::Continue(())
-    })
+    denoise(predictor, scheduler, trace.noise().clone(), on_step)
 }
 
 fn require(scheduler: &dyn Scheduler, kind: SchedulerKind) -> Result<(), DiffusionError> {

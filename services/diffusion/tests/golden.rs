@@ -1,6 +1,7 @@
 //! Every scheduler against full loops of the reference implementation, and the initial noise
 //! against an independent computation. The vectors and the script that writes them lie in
 //! `tests/golden/schedulers`.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 

@@ -14,8 +14,8 @@ use crate::spacing::{falling_timesteps, refuse_steps};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Transition {
     pub(crate) conversion: Conversion,
-    /// Largest magnitude of the guess of the noise-free sample, if it is clipped.
-    pub(crate) clip: Option<f32>,
+    /// Largest magnitude of the guess of the noise-free sample; infinite when it is not clipped.
+    pub(crate) clip: f32,
     /// Weight of the noise-free sample in the next sample.
     pub(crate) next_signal: f32,
     /// Weight of the noise in the next sample.
@@ -24,14 +24,19 @@ pub(crate) struct Transition {
 
 impl Transition {
     pub(crate) fn new(config: &SchedulerConfig, alpha_prod_t: f64, alpha_prod_next: f64) -> Self {
-        let clip = config.clip_sample.unwrap_or(true);
+        let clip = if config.clip_sample.unwrap_or(true) {
+            // A range cannot be negative; the absolute value keeps a wrong file from a panic.
+            config.clip_sample_range.unwrap_or(1.0).abs()
+        } else {
+            f64::INFINITY
+        };
         Self {
             conversion: Conversion::new(
                 config.prediction_type(),
                 alpha_prod_t.sqrt(),
                 (1.0 - alpha_prod_t).sqrt(),
             ),
-            clip: clip.then(|| config.clip_sample_range.unwrap_or(1.0) as f32),
+            clip: clip as f32,
             next_signal: alpha_prod_next.sqrt() as f32,
             next_noise: (1.0 - alpha_prod_next).sqrt() as f32,
         }
@@ -44,18 +49,15 @@ impl Transition {
     ) -> StepOutput {
         let conversion = self.conversion;
         // 1. The predicted x0 of equation 12, clipped where the configuration says so.
-        let pred_original_sample = map_pair(sample, model_output, |sample, output| {
+        let original = |sample: f32, output: f32| {
             let original = conversion.original(sample, output);
-            self.clip
-                .map_or(original, |range| original.clamp(-range, range))
-        });
-        // 2. The direction pointing to x_t of equation 12, with sigma_t = 0.
-        let mut prev_sample = map_pair(sample, model_output, |sample, output| {
-            self.next_noise * conversion.epsilon(sample, output)
-        });
-        // 3. Equation 12 without random noise.
-        prev_sample.zip_mut_with(&pred_original_sample, |value, &original| {
-            *value += self.next_signal * original;
+            original.clamp(-self.clip, self.clip)
+        };
+        let pred_original_sample = map_pair(sample, model_output, original);
+        // 2. Equation 12 with sigma_t = 0: x0 and the direction pointing to x_t, each at its level.
+        let prev_sample = map_pair(sample, model_output, |sample, output| {
+            self.next_signal * original(sample, output)
+                + self.next_noise * conversion.epsilon(sample, output)
         });
         StepOutput {
             prev_sample,

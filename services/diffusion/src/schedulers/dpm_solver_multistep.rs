@@ -1,12 +1,12 @@
 //! DPM-Solver++ multistep, order one or two (Lu et al. 2022, arXiv 2211.01095, algorithm 2, "2M").
 
-use ndarray::{Array4, ArrayView4, Zip};
+use ndarray::{Array4, ArrayView4};
 
 use crate::config::{FinalSigmasType, SchedulerConfig, SolverType, TimestepSpacing};
 use crate::error::DiffusionError;
 use crate::schedule::NoiseSchedule;
 use crate::scheduler::{Scheduler, SchedulerKind, StepOutput};
-use crate::schedulers::{Conversion, StepCounter, map_pair, refuse_shapes};
+use crate::schedulers::{Conversion, StepCounter, map_pair, map_triple, refuse_shapes};
 use crate::spacing::{
     interpolate, karras_sigmas, linspace, refuse_steps, sigma_to_timestep, trailing_timesteps,
 };
@@ -244,18 +244,17 @@ impl Scheduler for DpmSolverMultistep {
         // 2. The update of algorithm 2, line 6 (or line 3 for the first order), as one linear
         // combination.
         let (from_sample, from_original, from_previous) = self.weights(step_index);
-        let mut prev_sample = map_pair(sample, original.view(), |sample, original| {
-            from_sample * sample + from_original * original
-        });
-        if let Some(previous) = self
-            .previous_original
-            .as_ref()
-            .filter(|_| from_previous != 0.0)
-        {
-            Zip::from(&mut prev_sample)
-                .and(previous)
-                .for_each(|value, &previous| *value += from_previous * previous);
-        }
+        let prev_sample = match self.previous_original.take() {
+            Some(previous) => map_triple(
+                [sample, original.view(), previous.view()],
+                |sample, original, previous| {
+                    from_sample * sample + from_original * original + from_previous * previous
+                },
+            ),
+            None => map_pair(sample, original.view(), |sample, original| {
+                from_sample * sample + from_original * original
+            }),
+        };
         // 3. The present guess is the next step's previous one.
         self.previous_original = Some(original.clone());
         Ok(StepOutput {

@@ -5,7 +5,7 @@ pub mod ddim_inverse;
 pub mod dpm_solver_multistep;
 pub mod euler;
 
-use ndarray::{Array4, ArrayView4, Zip};
+use ndarray::{Array4, ArrayView4, CowArray, Ix4};
 
 use crate::config::PredictionType;
 use crate::error::DiffusionError;
@@ -110,12 +110,33 @@ pub(crate) fn refuse_shapes(
 }
 
 /// A new array with `combine(left, right)` for each pair of elements of two arrays of one shape.
+/// Plain slices: element-wise loops over them are turned into vector instructions.
 pub(crate) fn map_pair(
     left: ArrayView4<'_, f32>,
     right: ArrayView4<'_, f32>,
     combine: impl Fn(f32, f32) -> f32,
 ) -> Array4<f32> {
-    Zip::from(left)
-        .and(right)
-        .map_collect(|&left, &right| combine(left, right))
+    let shape = left.raw_dim();
+    let (left, right) = (left.as_standard_layout(), right.as_standard_layout());
+    let pairs = slice(&left).iter().zip(slice(&right));
+    let values: Vec<f32> = pairs.map(|(&left, &right)| combine(left, right)).collect();
+    Array4::from_shape_vec(shape, values).expect("both arrays have the shape")
+}
+
+/// As [`map_pair`], for three arrays.
+pub(crate) fn map_triple(
+    arrays: [ArrayView4<'_, f32>; 3],
+    combine: impl Fn(f32, f32, f32) -> f32,
+) -> Array4<f32> {
+    let shape = arrays[0].raw_dim();
+    let [first, second, third] = arrays.each_ref().map(|array| array.as_standard_layout());
+    let triples = slice(&first).iter().zip(slice(&second)).zip(slice(&third));
+    let values: Vec<f32> = triples
+        .map(|((&first, &second), &third)| combine(first, second, third))
+        .collect();
+    Array4::from_shape_vec(shape, values).expect("all arrays have the shape")
+}
+
+fn slice<'a>(array: &'a CowArray<'_, f32, Ix4>) -> &'a [f32] {
+    array.as_slice().expect("the array is in standard layout")
 }
