@@ -1,4 +1,6 @@
-//! What the tests share: the rules of the house, and starting the service for a test.
+//! What the tests share: the rules of the house, the programs, and starting the service for a test.
 
+pub mod client;
 pub mod house;
 pub mod programs;
+pub mod service;

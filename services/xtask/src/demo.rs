@@ -22,9 +22,6 @@ const PROMPT: &str = "a red heart";
 const SEED: u64 = 7;
 /// Folder of what the demonstration writes, in the root of the checkout.
 const OUTPUT: &str = "retrace-out";
-/// State folder of the service, in the root of the checkout: its default.
-const STATE: &str = "retrace-state";
-
 /// How to demonstrate.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -118,6 +115,7 @@ impl Timings {
 /// What the journeys produced.
 struct Report {
     image_path: PathBuf,
+    image: Value,
     bundle_path: PathBuf,
     public_key_path: PathBuf,
     provenance: Value,
@@ -148,6 +146,10 @@ impl Journeys<'_> {
         let image = answer
             .pointer("/data/0")
             .context("the answer holds an image")?;
+        let digests = image
+            .get("image")
+            .context("the image comes with its digests")?
+            .clone();
         let provenance = image
             .get("provenance")
             .context("the image comes with its provenance")?
@@ -159,14 +161,12 @@ impl Journeys<'_> {
             .decode(text(image, "/b64_json")?)
             .context("the image is base64")?;
         write(&image_path, &bytes)?;
-        let bundle = client.bytes(&format!("/v1/entries/{leaf_index}/bundle"))?;
+        let bundle = BASE64
+            .decode(text(&provenance, "/bundle")?)
+            .context("the bundle is base64")?;
         write(&bundle_path, &bundle)?;
         let public_key_path = output.join("retrace.pub");
-        let key = self.workspace.root().join(STATE).join("retrace.pub");
-        write(
-            &public_key_path,
-            &fs::read(&key).with_context(|| format!("{} cannot be read", key.display()))?,
-        )?;
+        write(&public_key_path, &client.bytes("/v1/public-key")?)?;
         let evidence = Evidence::read(&bundle)?;
 
         let photograph = self.workspace.runtime().join("samples/chelsea.png");
@@ -192,6 +192,7 @@ impl Journeys<'_> {
         let verification = self.audit(&bundle_path, &image_path, &public_key_path)?;
         Ok(Report {
             image_path,
+            image: digests,
             bundle_path,
             public_key_path,
             provenance,
@@ -318,7 +319,7 @@ fn document(report: &Report, timings: &Timings) -> Result<String> {
     let score = |(path, answer): &(PathBuf, Value)| json!({ "path": path, "verdict": answer["verdict"], "probability": answer["probability"] });
     let document = json!({
         "image_path": report.image_path,
-        "image": { "sha256": at("/image/sha256")?, "pixel_sha256": at("/image/pixel_sha256")? },
+        "image": { "sha256": report.image["sha256"], "pixel_sha256": report.image["pixel_sha256"] },
         "entry": { "leaf_index": at("/entry/leaf_index")?, "leaf_hash": at("/entry/leaf_hash")? },
         "checkpoint": {
             "tree_size": at("/checkpoint/tree_size")?,
@@ -339,8 +340,11 @@ fn summary(report: &Report, timings: &Timings) -> Result<String> {
     let mut out = String::from("\n1. Generate and sign\n");
     out += &format!("   prompt        {PROMPT} (seed {SEED})\n");
     out += &format!("   image         {}\n", report.image_path.display());
-    out += &format!("   sha256        {}\n", at("/image/sha256")?);
-    out += &format!("   pixel_sha256  {}\n", at("/image/pixel_sha256")?);
+    out += &format!("   sha256        {}\n", text(&report.image, "/sha256")?);
+    out += &format!(
+        "   pixel_sha256  {}\n",
+        text(&report.image, "/pixel_sha256")?
+    );
     out += &format!(
         "   leaf index    {}\n",
         number(&report.provenance, "/entry/leaf_index")?
@@ -361,7 +365,7 @@ fn summary(report: &Report, timings: &Timings) -> Result<String> {
         out += &format!(
             "     verdict     {} ({})\n",
             text(answer, "/verdict")?,
-            words(&answer["reason"])
+            words(&answer["explanation"])
         );
         out += &format!("     probability {probability}\n");
         for item in answer["evidence"].as_array().into_iter().flatten() {
@@ -385,7 +389,7 @@ fn summary(report: &Report, timings: &Timings) -> Result<String> {
 fn words(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Object(members) => match members.get("summary").or_else(|| members.get("detail")) {
+        Value::Object(members) => match members.get("sentence") {
             Some(Value::String(text)) => text.clone(),
             _ => value.to_string(),
         },
@@ -407,13 +411,13 @@ mod tests {
 
     fn report() -> Report {
         let provenance = json!({
-            "image": { "sha256": "aa", "pixel_sha256": "bb" },
             "entry": { "leaf_index": 3, "leaf_hash": "cc" },
             "checkpoint": { "tree_size": 4, "root_hash": "dd", "note": "origin\n4\nroot\n" },
         });
-        let score = json!({ "verdict": "Inconclusive", "reason": "too small", "probability": null, "evidence": [] });
+        let score = json!({ "verdict": "Inconclusive", "explanation": "too small", "probability": null, "evidence": [] });
         Report {
             image_path: "out/image-3.png".into(),
+            image: json!({ "sha256": "aa", "pixel_sha256": "bb" }),
             bundle_path: "out/image-3.bundle".into(),
             public_key_path: "out/retrace.pub".into(),
             provenance,

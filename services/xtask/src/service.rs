@@ -76,6 +76,8 @@ impl Service {
             ])
             .current_dir(options.folder)
             .env("RETRACE_RUNTIME", options.runtime)
+            // The demonstration shows the embedded default.
+            .env_remove("DATABASE_URL")
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("the log cannot be shared")?)
             .stderr(log)

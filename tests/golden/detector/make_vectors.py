@@ -1,15 +1,19 @@
-"""Write `vectors.json`: the trace features of a synthetic picture under an analytic noise predictor.
+"""Write `vectors.json`: the trace features of a synthetic picture under an analytic noise predictor, and
+`end_to_end.json`: raw scores and probability of the same picture by the exported detector.
 
-    python make_vectors.py
+    python make_vectors.py --detector ../../../models/detector
 
 Picture and predictor are simple enough to be written again, in a few lines, by the test that reads the
 vectors: integer arithmetic gives the pixels, and the predictor is the picture's own high pass.
 """
 
+import argparse
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 
 import reference
 
@@ -36,15 +40,46 @@ def predict(batch, level):
     return (2 * np.tanh((batch - blur) / np.float32(4 * level))).astype(np.float32)
 
 
+def written(name, document):
+    Path(__file__).with_name(name).write_text(json.dumps(document) + "\n")
+
+
+def end_to_end(folder):
+    """Prior and heads run by ONNX Runtime, features by `reference.py`, calibration from its file."""
+    contents = json.loads((folder / "detector.json").read_text())
+    names = [contents["prior"], *contents["heads"]]
+    opened = [onnxruntime.InferenceSession(str(folder / n), providers=["CPUExecutionProvider"]) for n in names]
+    prior, heads = opened[0], opened[1:]
+    noise = lambda batch, level: prior.run(None, {"sample": batch, "noise_level": np.full(len(batch), level, np.float32)})[0]
+    config = json.loads((folder / "features.json").read_text())["config"]
+    counts = {name: config[name] for name in ("flattest", "richest", "spread")}
+    rows = np.array(reference.features(picture(), noise, **counts)[1], np.float32)
+    scores = np.mean([head.run(None, {"features": rows})[0] for head in heads], axis=0)
+    calibration = json.loads((folder / "calibration.json").read_text())
+    weights = np.array(calibration["quality"]["weights"])
+    quality = np.clip(rows.astype(float).mean(0) @ weights + calibration["quality"]["intercept"], 0, 100)
+    stratum = next(s for s in calibration["strata"] if quality >= s["quality_min"])
+    logit = stratum["slope"] * scores.mean() + stratum["intercept"]
+    return {
+        "digests": {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in names},
+        "raw_scores": [round(float(s), 5) for s in scores], "raw_score": round(float(scores.mean()), 5),
+        "quality": round(float(quality), 3), "stratum": stratum["name"],
+        "probability": round(float(1 / (1 + np.exp(-logit))), 5),
+    }
+
+
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--detector", type=Path, help="the exported folder; without it end_to_end.json stays")
+    args = parser.parse_args()
     places, rows = reference.features(picture(), predict, flattest=2, richest=2, spread=1)
-    vectors = {
+    written("vectors.json", {
         "numpy": np.__version__,
         "places": [{"x": x, "y": y, "selection": name} for x, y, name in places],
         "rows": [[round(value, 6) for value in row] for row in rows],
-    }
-    Path(__file__).with_name("vectors.json").write_text(json.dumps(vectors) + "\n")
-    print(len(rows), "patches,", len(rows[0]), "features")
+    })
+    if args.detector:
+        written("end_to_end.json", end_to_end(args.detector))
 
 
 if __name__ == "__main__":

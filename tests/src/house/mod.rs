@@ -110,3 +110,23 @@ pub fn text_files(folder: &str, endings: &[&str]) -> Result<Vec<TextFile>> {
     found.sort_by(|left, right| left.path.cmp(&right.path));
     Ok(found)
 }
+
+/// The files below a folder that hold these bytes somewhere.
+pub fn files_with_bytes(folder: &Path, bytes: &[u8]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_path_buf()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(&next)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if fs::read(&path)?
+                .windows(bytes.len())
+                .any(|window| window == bytes)
+            {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,12 @@
+//! The three journeys over HTTP, on the real service with its own database: generate and sign, score, audit; and what
+//! must be refused on the way.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod access;
+mod audit;
+mod embedded;
+mod generate;
+mod pages;
+mod refusals;
+mod score;
