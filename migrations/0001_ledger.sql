@@ -229,3 +229,12 @@ GRANT UPDATE (refusal, refused_at) ON pending TO retrace_app;
 GRANT SELECT, UPDATE ON sequencer_lease TO retrace_app;
 GRANT SELECT, INSERT ON clients TO retrace_app;
 GRANT UPDATE (last_used_at, revoked_at) ON clients TO retrace_app;
+
+-- A login with the rights of the service alone sees that there is nothing to migrate, and need not own anything.
+DO $$
+BEGIN
+    IF to_regclass('_sqlx_migrations') IS NOT NULL THEN
+        GRANT SELECT ON _sqlx_migrations TO retrace_app;
+    END IF;
+END
+$$;

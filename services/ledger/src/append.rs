@@ -92,22 +92,29 @@ impl Ledger {
         }
     }
 
-    /// Queues the envelope and keeps the secret, in one statement: both or neither.
+    /// Queues the envelope and keeps the secret, in one statement: both or neither. Refuses more work
+    /// than the sequencer can be expected to catch up with: the distance between first and last arrival
+    /// is at least the number of waiting rows less one, and costs two index look-ups.
     async fn enqueue(
         &self,
         envelope: &Envelope,
         entry: &Entry,
         secret: Option<&PromptSecret>,
     ) -> Result<Queued, LedgerError> {
-        self.check_queue().await?;
+        let pending_max = self.options.pending_max;
         let leaf_hash = envelope.leaf_hash();
         let (request_id, image_index) = entries::request_of(entry);
         let row = sqlx::query!(
             r#"WITH known AS (
                    SELECT FROM entries WHERE leaf_hash = $1
+                   UNION ALL SELECT FROM pending WHERE leaf_hash = $1
+               ), queue AS (
+                   SELECT coalesce(max(arrival) - min(arrival), 0) >= $10 AS is_full
+                   FROM pending WHERE refusal IS NULL
                ), queued AS (
                    INSERT INTO pending (leaf_hash, envelope, kind, request_id, image_index, client)
-                   SELECT $1, $2, $3, $4, $5, $6 WHERE NOT EXISTS (SELECT FROM known)
+                   SELECT $1, $2, $3, $4, $5, $6 FROM queue
+                   WHERE NOT is_full AND NOT EXISTS (SELECT FROM known)
                    ON CONFLICT (leaf_hash) DO NOTHING
                    RETURNING arrival
                ), kept AS (
@@ -116,6 +123,7 @@ impl Ledger {
                    ON CONFLICT (leaf_hash) DO NOTHING
                )
                SELECT EXISTS (SELECT FROM queued) AS "is_new!",
+                      (SELECT is_full FROM queue) AND NOT EXISTS (SELECT FROM known) AS "is_refused!",
                       (SELECT pg_notify($9, '') IS NULL FROM queued
                        WHERE NOT EXISTS (SELECT FROM pending WHERE refusal IS NULL)) AS told"#,
             leaf_hash.as_bytes(),
@@ -127,11 +135,13 @@ impl Ledger {
             secret.map(|secret| secret.salt.to_vec()) as Option<Vec<u8>>,
             secret.map(|secret| secret.prompt.as_str()) as Option<&str>,
             PENDING,
+            i64::from(pending_max)
         )
         .fetch_one(&self.pool)
         .await;
         match row {
             Ok(row) if row.is_new => Ok(Queued::New),
+            Ok(row) if row.is_refused => Err(LedgerError::QueueFull { pending_max }),
             Ok(_) => Ok(Queued::Known),
             Err(error) => self.explain(error.into(), &leaf_hash).await,
         }
@@ -155,22 +165,6 @@ impl Ledger {
         } else {
             Err(LedgerError::RequestConflict)
         }
-    }
-
-    /// Refuses more work than the sequencer can be expected to catch up with. The distance between
-    /// first and last arrival is at least the number of waiting rows and costs two index look-ups.
-    async fn check_queue(&self) -> Result<(), LedgerError> {
-        let row = sqlx::query!(
-            r#"SELECT coalesce(max(arrival) - min(arrival), 0) AS "distance!"
-               FROM pending WHERE refusal IS NULL"#
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        let pending_max = self.options.pending_max;
-        if row.distance >= i64::from(pending_max) {
-            return Err(LedgerError::QueueFull { pending_max });
-        }
-        Ok(())
     }
 }
 

@@ -169,6 +169,10 @@ impl PrivateCluster {
         let door = self.locks.enter()?;
         if user.is_last(&door) {
             postmaster::stop(&self.place);
+            if !self.place.socket.starts_with(&self.place.home) {
+                // Only an empty folder goes; a server that is slow to stop keeps its socket.
+                let _ = std::fs::remove_dir(&self.place.socket);
+            }
         }
         Ok(())
     }

@@ -27,7 +27,8 @@ pub struct LedgerOptions {
     /// Address of the database. Whoever controls it can hide entries and refuse new ones, but cannot
     /// make us sign a tree that contradicts an earlier checkpoint.
     pub database_url: String,
-    /// Address with the login that owns the tables and migrates them, when that is another login.
+    /// Address with the login that owns the tables and migrates them, when that is another login. Not
+    /// needed once the database is migrated.
     pub migration_url: Option<String>,
     /// The log's public keys. Whoever can change them decides whose entries the sequencer accepts.
     pub public_keys: PublicKeys,
@@ -82,13 +83,13 @@ impl Ledger {
             None => service.clone(),
         };
         migrate(&owner, options.connect_timeout).await?;
+        check_role(&service, options.connect_timeout).await?;
         let pool = PgPoolOptions::new()
             .max_connections(options.connections_max.max(CONNECTIONS_MIN))
             .acquire_timeout(options.connect_timeout)
             .after_connect(|connection, _| Box::pin(take_role(connection)))
             .connect_with(service)
-            .await
-            .map_err(|error| role_denied(error.into()))?;
+            .await?;
         let options = Arc::new(options.clone());
         let publications = Arc::new(Publications::watch(pool.clone(), &options));
         let ledger = Self {
@@ -138,24 +139,35 @@ async fn take_role(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// The only statement of a fresh connection that privileges can refuse is the one that takes the role.
-fn role_denied(error: LedgerError) -> LedgerError {
-    match &error {
-        LedgerError::Database(sqlx::Error::Database(database))
-            if database.code().as_deref() == Some("42501") =>
-        {
-            LedgerError::RoleDenied { role: ROLE }
-        }
-        _ => error,
-    }
+/// A pool keeps trying when a fresh connection fails, so the role is tried once before it is made.
+async fn check_role(service: &PgConnectOptions, timeout: Duration) -> Result<(), LedgerError> {
+    let mut connection = connect_once(service, timeout).await?;
+    take_role(&mut connection)
+        .await
+        .map_err(|error| match &error {
+            sqlx::Error::Database(database) if database.code().as_deref() == Some("42501") => {
+                LedgerError::RoleDenied { role: ROLE }
+            }
+            _ => error.into(),
+        })?;
+    connection.close().await?;
+    Ok(())
 }
 
-async fn migrate(owner: &PgConnectOptions, timeout: Duration) -> Result<(), LedgerError> {
-    let mut connection = tokio::time::timeout(timeout, PgConnection::connect_with(owner))
+async fn connect_once(
+    options: &PgConnectOptions,
+    timeout: Duration,
+) -> Result<PgConnection, LedgerError> {
+    let connection = tokio::time::timeout(timeout, PgConnection::connect_with(options))
         .await
         .map_err(|_| LedgerError::DatabaseDown {
             source: sqlx::Error::PoolTimedOut,
-        })??;
+        })?;
+    Ok(connection?)
+}
+
+async fn migrate(owner: &PgConnectOptions, timeout: Duration) -> Result<(), LedgerError> {
+    let mut connection = connect_once(owner, timeout).await?;
     let version =
         sqlx::query!(r#"SELECT current_setting('server_version_num')::integer AS "version_num!""#)
             .fetch_one(&mut connection)
@@ -166,9 +178,28 @@ async fn migrate(owner: &PgConnectOptions, timeout: Duration) -> Result<(), Ledg
             version_num_min: VERSION_NUM_MIN,
         });
     }
-    MIGRATIONS.run(&mut connection).await?;
+    if !is_current(&mut connection).await {
+        MIGRATIONS.run(&mut connection).await?;
+    }
     connection.close().await?;
     Ok(())
+}
+
+/// Whether exactly these migrations were applied. When in doubt it says no: migrating finds the reason.
+async fn is_current(connection: &mut PgConnection) -> bool {
+    let applied: Result<Vec<(i64, Vec<u8>)>, _> = sqlx::query_as(
+        "SELECT version, checksum FROM _sqlx_migrations WHERE success ORDER BY version",
+    )
+    .fetch_all(connection)
+    .await;
+    applied.is_ok_and(|applied| {
+        let applied = applied
+            .iter()
+            .map(|(version, checksum)| (*version, &checksum[..]));
+        applied.eq(MIGRATIONS
+            .iter()
+            .map(|migration| (migration.version, &migration.checksum[..])))
+    })
 }
 
 fn parse_url(url: &str) -> Result<PgConnectOptions, LedgerError> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use sqlx::{PgConnection, PgPool};
 
 use crate::LedgerError;
+use crate::connect::Ledger;
 
 /// The right to sequence, until it expires or another process takes it.
 #[derive(Debug)]
@@ -76,5 +77,20 @@ impl Lease {
         .execute(pool)
         .await?;
         Ok(())
+    }
+}
+
+impl Ledger {
+    /// The name of the process that sequences, if any holds the lease now. Without one, appends wait.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn sequencer_holder(&self) -> Result<Option<String>, LedgerError> {
+        let row = sqlx::query!(
+            "SELECT holder FROM sequencer_lease WHERE expires_at >= clock_timestamp()"
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(|row| row.holder))
     }
 }

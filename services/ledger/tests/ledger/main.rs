@@ -1,0 +1,18 @@
+//! The ledger against real private Postgres clusters.
+//!
+//! Tests share one cluster below `target/tmp`, each with its own freshly migrated database. Tests that
+//! break a cluster start their own. At its end each test has the whole ledger verified anew.
+
+// House rules let tests unwrap; the lint does not see that this whole crate is one.
+#![allow(clippy::unwrap_used)]
+
+mod append;
+mod append_only;
+mod check;
+mod clients;
+mod cluster;
+mod crash;
+mod sabotage;
+mod search;
+mod sequencer;
+mod support;
