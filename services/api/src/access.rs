@@ -1,6 +1,6 @@
 //! Who calls, and what they may do.
 //!
-//! A caller shows an API key, as `Authorization: Bearer rk_…` or, in a browser, in a cookie.
+//! A caller shows an API key, as `Authorization: Bearer KEY` or, in a browser, in a cookie.
 //! While the ledger knows no key at all, callers on loopback addresses may do everything under
 //! the name `local`: that is the service on one person's machine. The service refuses to listen
 //! on other addresses then.
@@ -95,7 +95,7 @@ pub async fn identify(state: &Arc<AppState>, request: &HttpRequest) -> Result<Ca
         .run(async move { Ok(ledger.has_clients().await?) })
         .await?;
     if keys_exist {
-        let detail = "send a key as `Authorization: Bearer rk_…`";
+        let detail = "send an API key as `Authorization: Bearer KEY`";
         return Err(Problem::new(kinds::UNAUTHORIZED, detail));
     }
     if is_local(request) {

@@ -25,7 +25,7 @@ pub enum EngineError {
     #[error(transparent)]
     Onnx(#[from] OnnxError),
     /// Model files differ from the manifest.
-    #[error("{} model files differ from the manifest, first: {first}", count)]
+    #[error("model files differ from the manifest ({count} in all): {first}")]
     Mismatch {
         /// How many.
         count: usize,

@@ -161,7 +161,7 @@ impl Generate {
         let bar = progress::bar(0, "generating");
         let (caller, order) = (Caller::local(), self.order());
         let on_progress = Some(report_to(&bar));
-        let answer = work::generate(state, &caller, order, None, on_progress).await;
+        let answer = work::generate(state, &caller, order, on_progress).await;
         bar.finish_and_clear();
         let answer = answer?;
         warn_of_truncation(answer.truncated_prompt.as_ref());
@@ -210,7 +210,7 @@ impl Generate {
         }
         println!("{}", path.display());
         println!(
-            "  entry {} under the checkpoint of {} entries",
+            "  entry {} under the checkpoint of tree size {}",
             image.leaf_index, head.tree_size
         );
         println!("  leaf hash {}", image.leaf_hash);
@@ -255,8 +255,8 @@ impl Generate {
             model: &model,
             generation: &generation,
         };
-        for (index, image) in generation.images.iter().enumerate() {
-            self.write_unsigned(&unsigned, index, image)?;
+        for image in &generation.images {
+            self.write_unsigned(&unsigned, image)?;
         }
         Ok(())
     }
@@ -264,21 +264,23 @@ impl Generate {
     fn write_unsigned(
         &self,
         unsigned: &Unsigned<'_>,
-        index: usize,
         image: &GeneratedImage,
     ) -> Outcome {
         let seed = image
             .seed
             .map_or_else(|| "latents".to_owned(), |seed| seed.to_string());
-        let name = format!("unsigned-{seed}-{index}");
+        let pixels = media::pixel_preimage(image.width, image.height, &image.rgb);
+        let pixel_sha256 = Digest::of(&pixels);
+        // The pixels are in the name, so that another prompt with the same seed replaces nothing.
+        let start = &pixel_sha256.to_string()[..8];
+        let name = format!("unsigned-{seed}-{start}");
         let path = self.output.join(format!("{name}.png"));
         let software = format!("Retrace {}", env!("CARGO_PKG_VERSION"));
         let texts = [("Software", software.as_str()), ("Retrace-Signed", "no")];
         let png = media::encode_png(image.width, image.height, &image.rgb, &texts)
             .map_err(Failure::work)?;
         super::write_file(&path, &png)?;
-        let pixels = media::pixel_preimage(image.width, image.height, &image.rgb);
-        let digests = (Digest::of(&png), Digest::of(&pixels));
+        let digests = (Digest::of(&png), pixel_sha256);
         let report = self.unsigned_report(unsigned, image, &path, digests);
         super::write_file(
             &self.output.join(format!("{name}.json")),

@@ -51,7 +51,7 @@ pub(super) async fn make(
             return Ok(respond::page(StatusCode::BAD_REQUEST, &page));
         }
     };
-    match work::generate(&visitor.state, &visitor.caller, order, None, None).await {
+    match work::generate(&visitor.state, &visitor.caller, order, None).await {
         Ok(answer) => {
             page.notes = notes(&answer);
             page.images = images(answer)

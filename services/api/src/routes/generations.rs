@@ -259,8 +259,10 @@ pub(super) async fn create(
 ) -> Result<HttpResponse, Problem> {
     caller.require(ledger::Scope::Generate)?;
     let order = body.into_inner().parse()?;
-    let key = idempotency_key(&request)?;
-    let answer = work::generate(&state, &caller, order, key, None).await?;
+    let answer = match idempotency_key(&request)? {
+        None => work::generate(&state, &caller, order, None).await?,
+        Some(key) => work::generate_once(&state, &caller, order, key).await?,
+    };
     let slot = state.engine.generator().map_err(Problem::from)?;
     let response = GenerationResponse::new(answer, slot.model.name.clone(), slot.picture_size);
     Ok(HttpResponse::Ok().json(response))

@@ -12,8 +12,13 @@ mod wire;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
+use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::middleware::{Compress, from_fn};
-use actix_web::{App, Error, web};
+use actix_web::{
+    App, Error, FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder,
+    ResponseError, web,
+};
 
 pub(crate) use scores::read_form;
 
@@ -41,12 +46,8 @@ pub fn app(
                 .limit(json_bytes_max)
                 .error_handler(json_problem),
         )
-        .app_data(web::PathConfig::default().error_handler(|error, _| {
-            Problem::new(kinds::NOT_FOUND, format!("the path is not valid: {error}")).into()
-        }))
-        .app_data(web::QueryConfig::default().error_handler(|error, _| {
-            Problem::new(kinds::INVALID_REQUEST, error.to_string()).into()
-        }))
+        .app_data(web::PathConfig::default().error_handler(path_problem))
+        .app_data(web::QueryConfig::default().error_handler(query_problem))
         .wrap(Compress::default())
         .wrap(from_fn(edge::edge))
         .configure(configure)
@@ -55,28 +56,77 @@ pub fn app(
 /// Every path of the programs' interface.
 fn configure(config: &mut web::ServiceConfig) {
     config
-        .route(
-            "/v1/images/generations",
-            web::post().to(generations::create),
-        )
-        .route("/v1/scores", web::post().to(scores::create))
-        .route("/v1/entries", web::get().to(entries::list))
-        .route("/v1/entries/{index}", web::get().to(entries::get))
-        .route("/v1/entries/{index}/proof", web::get().to(entries::proof))
-        .route("/v1/entries/{index}/bundle", web::get().to(entries::bundle))
-        .route("/v1/entries/{index}/image", web::get().to(entries::image))
-        .route("/v1/consistency", web::get().to(checkpoint::consistency))
-        .route("/v1/public-key", web::get().to(checkpoint::public_key))
-        .route("/checkpoint", web::get().to(checkpoint::latest))
-        .route("/healthz", web::get().to(health::healthz))
-        .route("/readyz", web::get().to(health::readyz))
+        .service(post("/v1/images/generations", generations::create))
+        .service(post("/v1/scores", scores::create))
+        .service(get("/v1/entries", entries::list))
+        .service(get("/v1/entries/{index}", entries::get))
+        .service(get("/v1/entries/{index}/proof", entries::proof))
+        .service(get("/v1/entries/{index}/bundle", entries::bundle))
+        .service(get("/v1/entries/{index}/image", entries::image))
+        .service(get("/v1/consistency", checkpoint::consistency))
+        .service(get("/v1/public-key", checkpoint::public_key))
+        .service(get("/checkpoint", checkpoint::latest))
+        .service(get("/healthz", health::healthz))
+        .service(get("/readyz", health::readyz))
         .configure(openapi::configure)
         .configure(crate::pages::configure);
 }
 
+/// A resource that is read; other methods are refused.
+fn get<H, Args>(path: &str, handler: H) -> Resource
+where
+    H: Handler<Args> + Copy,
+    Args: FromRequest + 'static,
+    H::Output: Responder + 'static,
+{
+    web::resource(path)
+        .route(web::get().to(handler))
+        .route(web::head().to(handler))
+        .default_service(web::to(|| method_not_allowed("GET, HEAD")))
+}
+
+/// A resource that is posted to; other methods are refused.
+fn post<H, Args>(path: &str, handler: H) -> Resource
+where
+    H: Handler<Args>,
+    Args: FromRequest + 'static,
+    H::Output: Responder + 'static,
+{
+    web::resource(path)
+        .route(web::post().to(handler))
+        .default_service(web::to(|| method_not_allowed("POST")))
+}
+
+async fn method_not_allowed(allowed: &'static str) -> HttpResponse {
+    let detail = format!("this path knows {allowed} only");
+    let mut response = Problem::new(kinds::METHOD_NOT_ALLOWED, detail).error_response();
+    let allowed = HeaderValue::from_static(allowed);
+    response.headers_mut().insert(ALLOW, allowed);
+    response
+}
+
+/// A query that cannot be read, in the words of its parser alone.
+fn query_problem(error: QueryPayloadError, _: &HttpRequest) -> Error {
+    let detail = match &error {
+        QueryPayloadError::Deserialize(cause) => cause.to_string(),
+        _ => "the query cannot be read".to_owned(),
+    };
+    Problem::new(kinds::INVALID_REQUEST, detail).into()
+}
+
+/// A path with a part of the wrong kind names nothing.
+fn path_problem(_: PathError, request: &HttpRequest) -> Error {
+    let pattern = request.match_pattern().unwrap_or_default();
+    Problem::new(
+        kinds::NOT_FOUND,
+        format!("the path is not of the form {pattern}"),
+    )
+    .into()
+}
+
 /// A body that is no JSON, or not the JSON that is asked for.
-fn json_problem(error: actix_web::error::JsonPayloadError, _: &actix_web::HttpRequest) -> Error {
-    use actix_web::error::JsonPayloadError as Json;
+fn json_problem(error: JsonPayloadError, _: &HttpRequest) -> Error {
+    use JsonPayloadError as Json;
     let problem = match &error {
         Json::OverflowKnownLength { limit, .. } | Json::Overflow { limit } => {
             let detail = format!("the body is over the limit json_bytes_max of {limit}");

@@ -57,9 +57,6 @@ pub struct GenerateAnswer {
 
 /// Generates images, signs and records them, and answers when a checkpoint covers every one.
 ///
-/// With an idempotency key the same order by the same client is carried out once, and repeated
-/// calls get the same images and entries.
-///
 /// # Errors
 /// See [`WorkError`]. After an error no image has been handed out; entries of images that were
 /// recorded before the error stay in the log.
@@ -67,25 +64,30 @@ pub async fn generate(
     state: &Arc<AppState>,
     caller: &Caller,
     order: GenerateOrder,
-    key: Option<IdempotencyKey>,
     on_progress: Option<OnProgress>,
 ) -> Result<GenerateAnswer, WorkError> {
-    let plan = order.plan(state.engine.generator()?, &state.config.limits)?;
-    let job = Job {
-        state: Arc::clone(state),
-        client: caller.client.clone(),
-        plan,
+    let job = Job::new(state, caller, &order)?;
+    let work = async move {
+        job.carry_out(request_id::current_or_new(), on_progress)
+            .await
     };
+    state.run(work).await
+}
+
+/// As [`generate`], but the same order of the same client under the same key is carried out
+/// once: repeated calls get the same images and entries.
+///
+/// # Errors
+/// As [`generate`], and [`WorkError::IdempotencyConflict`] when the key belongs to another order.
+pub async fn generate_once(
+    state: &Arc<AppState>,
+    caller: &Caller,
+    order: GenerateOrder,
+    key: IdempotencyKey,
+) -> Result<GenerateAnswer, WorkError> {
+    let job = Job::new(state, caller, &order)?;
     state
-        .run(async move {
-            match key {
-                None => {
-                    job.carry_out(request_id::current_or_new(), on_progress)
-                        .await
-                }
-                Some(key) => job.carry_out_once(&order, &key, on_progress).await,
-            }
-        })
+        .run(async move { job.carry_out_once(&order, &key).await })
         .await
 }
 
@@ -134,12 +136,23 @@ struct Job {
 }
 
 impl Job {
+    fn new(
+        state: &Arc<AppState>,
+        caller: &Caller,
+        order: &GenerateOrder,
+    ) -> Result<Self, WorkError> {
+        Ok(Self {
+            plan: order.plan(state.engine.generator()?, &state.config.limits)?,
+            state: Arc::clone(state),
+            client: caller.client.clone(),
+        })
+    }
+
     /// Carries out the order unless it was carried out before.
     async fn carry_out_once(
         &self,
         order: &GenerateOrder,
         key: &IdempotencyKey,
-        on_progress: Option<OnProgress>,
     ) -> Result<GenerateAnswer, WorkError> {
         let claim = Claim::new(&self.client, key, order);
         let mut place = self.state.idempotency.claim(&claim).await?;
@@ -149,7 +162,7 @@ impl Job {
         let request_id = claim.request_id();
         let recorded = super::audit::recorded_generation(&self.state, &self.client, request_id);
         let answer = match recorded.await? {
-            None => self.carry_out(request_id.to_owned(), on_progress).await?,
+            None => self.carry_out(request_id.to_owned(), None).await?,
             Some(answer) if answer.images.len() == self.plan.images as usize => answer,
             Some(answer) => {
                 let detail = format!(

@@ -16,7 +16,7 @@ pub use audit::{
     search,
 };
 pub use error::WorkError;
-pub use generate::{GenerateAnswer, OnProgress, RecordedPicture, generate, render};
+pub use generate::{GenerateAnswer, OnProgress, RecordedPicture, generate, generate_once, render};
 pub use idempotency::{Idempotency, IdempotencyKey};
 pub use order::{GenerateOrder, Plan};
 pub use picture::{heatmap_picture, to_picture};

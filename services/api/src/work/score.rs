@@ -127,9 +127,11 @@ pub async fn score(
             let mut examination = examine(engine, &state.sandbox, upload).await?;
             drop(turn);
             let own = own_entries(&state, &examination).await?;
+            let evidence = &mut examination.assessment.evidence;
             // Behind the trace, before what the file says about itself.
-            let place = examination.assessment.evidence.len().min(1);
-            examination.assessment.evidence.splice(place..place, own);
+            let traced = matches!(evidence.first(), Some(Evidence::PriorTrace { .. }));
+            let place = usize::from(traced);
+            evidence.splice(place..place, own);
             let recorded = record(
                 &state,
                 &examination,
