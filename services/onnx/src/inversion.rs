@@ -236,7 +236,10 @@ impl Generator {
                 on_step(done, all)
             },
         )?;
-        let back = reconstruct(&mut predictor, forward.as_mut(), &trace)?;
+        let back = reconstruct(&mut predictor, forward.as_mut(), &trace, &mut |_| {
+            done += 1;
+            on_step(done, all)
+        })?;
         Ok((trace, back))
     }
 

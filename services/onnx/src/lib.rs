@@ -6,6 +6,7 @@
 //! unconditional branch beside it), so that the same seed gives the same pixels whatever else the
 //! request holds.
 
+mod clip_vocabulary;
 pub mod detector_folder;
 pub mod error;
 pub mod folder;

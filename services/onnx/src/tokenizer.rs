@@ -1,10 +1,11 @@
 //! Prompts to token ids, always padded to the model's length.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use tokenizers::{Tokenizer, TruncationParams};
 
+use crate::clip_vocabulary;
 use crate::error::OnnxError;
 use crate::folder::{parse_json, read_text};
 
@@ -57,7 +58,8 @@ pub(crate) struct PromptTokenizer {
 }
 
 impl PromptTokenizer {
-    /// Opens `tokenizer.json` and `tokenizer_config.json` in `folder`. `positions_max` is the
+    /// Opens `tokenizer.json` (or CLIP's `vocab.json` and `merges.txt`) and `tokenizer_config.json`
+    /// in `folder`. `positions_max` is the
     /// encoder's own limit, used where the configuration has none.
     pub(crate) fn open(folder: &Path, positions_max: Option<usize>) -> Result<Self, OnnxError> {
         let config_path = folder.join("tokenizer_config.json");
@@ -125,9 +127,11 @@ impl PromptTokenizer {
 }
 
 fn open_tokenizer(folder: &Path) -> Result<Tokenizer, OnnxError> {
-    let path: PathBuf = folder.join("tokenizer.json");
-    let text = read_text(&path)?;
-    Tokenizer::from_bytes(text.as_bytes())
+    let path = folder.join("tokenizer.json");
+    if !path.is_file() && clip_vocabulary::is_present(folder) {
+        return clip_vocabulary::open(folder);
+    }
+    Tokenizer::from_bytes(read_text(&path)?)
         .map_err(|error| OnnxError::folder(&path, error.to_string()))
 }
 

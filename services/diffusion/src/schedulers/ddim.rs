@@ -51,7 +51,17 @@ impl Transition {
         // 1. The predicted x0 of equation 12, clipped where the configuration says so.
         let original = |sample: f32, output: f32| {
             let original = conversion.original(sample, output);
-            original.clamp(-self.clip, self.clip)
+            // Two choices instead of `clamp`: vector instructions know them, and NaN stays NaN.
+            let below = if original > self.clip {
+                self.clip
+            } else {
+                original
+            };
+            if below < -self.clip {
+                -self.clip
+            } else {
+                below
+            }
         };
         let pred_original_sample = map_pair(sample, model_output, original);
         // 2. Equation 12 with sigma_t = 0: x0 and the direction pointing to x_t, each at its level.
