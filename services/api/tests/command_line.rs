@@ -57,7 +57,9 @@ fn every_command_has_help_with_examples() {
         let help = stdout(&output);
         assert_eq!(output.status.code(), Some(0), "{command:?}");
         assert!(help.contains("Examples:\n  "), "{command:?}: {help}");
-        let mentions = help.lines().filter(|line| line.trim_start().starts_with("retrace "));
+        let mentions = help
+            .lines()
+            .filter(|line| line.trim_start().starts_with("retrace "));
         assert!(mentions.count() >= 1, "{command:?}: {help}");
     }
 }
@@ -66,13 +68,18 @@ fn every_command_has_help_with_examples() {
 fn the_first_help_names_every_command_and_every_exit_code() {
     let output = retrace(&["--help"]);
     let help = stdout(&output);
-    for word in ["serve", "generate", "score", "trace", "invert", "key", "ledger", "models"] {
+    for word in [
+        "serve", "generate", "score", "trace", "invert", "key", "ledger", "models",
+    ] {
         assert!(help.contains(&format!("\n  {word} ")), "{word}: {help}");
     }
     for code in 0..=4 {
         assert!(help.contains(&format!("\n  {code}  ")), "{code}: {help}");
     }
-    assert!(!help.contains("parse-untrusted"), "an inner command is not for people");
+    assert!(
+        !help.contains("parse-untrusted"),
+        "an inner command is not for people"
+    );
 }
 
 #[test]
@@ -93,7 +100,12 @@ fn a_command_line_that_makes_no_sense_is_refused_with_code_2() {
     ];
     for arguments in refused {
         let output = retrace(arguments);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
         assert!(output.stdout.is_empty(), "{arguments:?}");
     }
 }
@@ -103,7 +115,14 @@ fn starting_latents_are_refused_where_an_entry_would_state_a_seed() {
     let output = retrace(&["generate", "--latents", "start.npy"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("--offline"), "{}", stderr(&output));
-    let arguments = ["generate", "--offline", "--latents", "start.npy", "--seed", "1"];
+    let arguments = [
+        "generate",
+        "--offline",
+        "--latents",
+        "start.npy",
+        "--seed",
+        "1",
+    ];
     assert_eq!(retrace(&arguments).status.code(), Some(2));
 }
 
@@ -119,7 +138,12 @@ fn missing_native_parts_and_models_are_one_line_and_code_3() {
     ];
     for arguments in commands {
         let output = retrace_in(empty.path(), arguments);
-        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(3),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
         one_line(&output);
         assert!(output.stdout.is_empty(), "{arguments:?}");
     }
@@ -131,8 +155,14 @@ fn missing_native_parts_and_models_are_one_line_and_code_3() {
 fn a_database_address_that_is_none_is_refused_without_repeating_it() {
     let state = tempfile::tempdir().unwrap();
     let folder = state.path().to_str().unwrap();
-    let arguments =
-        ["ledger", "check", "--state", folder, "--database-url", "mysql://u:secret@db/x"];
+    let arguments = [
+        "ledger",
+        "check",
+        "--state",
+        folder,
+        "--database-url",
+        "mysql://u:secret@db/x",
+    ];
     let output = retrace(&arguments);
     assert_eq!(output.status.code(), Some(3));
     assert!(!one_line(&output).contains("secret"));
@@ -146,7 +176,11 @@ fn a_database_that_is_down_is_one_line_and_code_3() {
     let url = "postgres://nobody@127.0.0.1:1/none";
     let output = retrace(&["key", "list", "--state", folder, "--database-url", url]);
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-    assert!(one_line(&output).contains("database"), "{}", stderr(&output));
+    assert!(
+        one_line(&output).contains("database"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub struct EngineArgs {
     )]
     runtime: Option<PathBuf>,
 
-    /// Where models run
+    /// Where models run: the processor or an NVIDIA GPU
     #[arg(
         long,
         env = "RETRACE_PROVIDER",
@@ -77,9 +77,7 @@ pub struct StateArgs {
 /// The execution providers, as the command line spells them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ProviderName {
-    /// The processor
     Cpu,
-    /// An NVIDIA GPU
     Cuda,
 }
 

@@ -261,11 +261,7 @@ impl Generate {
         Ok(())
     }
 
-    fn write_unsigned(
-        &self,
-        unsigned: &Unsigned<'_>,
-        image: &GeneratedImage,
-    ) -> Outcome {
+    fn write_unsigned(&self, unsigned: &Unsigned<'_>, image: &GeneratedImage) -> Outcome {
         let seed = image
             .seed
             .map_or_else(|| "latents".to_owned(), |seed| seed.to_string());

@@ -80,7 +80,7 @@ impl Models {
         match mismatches.len() {
             0 => Ok(()),
             count => Err(Failure::does_not_hold(format!(
-                "{count} differences between {} and its manifest",
+                "{} does not match its manifest, differences: {count}",
                 folder.display()
             ))),
         }

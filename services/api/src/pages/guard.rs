@@ -33,16 +33,18 @@ pub(super) async fn guard(
         let refusal = respond::cross_site();
         request.into_response(refusal).map_into_right_body()
     };
+    add_headers(response.headers_mut());
+    Ok(response)
+}
+
+/// Tells the browser what a page of this service may do.
+pub(super) fn add_headers(headers: &mut HeaderMap) {
     for (name, value) in HEADERS {
-        let (name, value) = (
-            HeaderName::from_static(name),
-            HeaderValue::from_static(value),
-        );
-        if !response.headers().contains_key(&name) {
-            response.headers_mut().insert(name, value);
+        let name = HeaderName::from_static(name);
+        if !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
         }
     }
-    Ok(response)
 }
 
 /// Whether the browser says that the form is one of ours: by `Sec-Fetch-Site`, which scripts cannot

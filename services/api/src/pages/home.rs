@@ -75,10 +75,10 @@ fn health(state: &AppState, entries: u64) -> Health {
     };
     let generator = health
         .generator
-        .map(|model| format!("generator {} on {place}", model.name));
+        .map(|model| format!("images by {} on {place}", model.name));
     let detector = health.detector.map(|model| {
         format!(
-            "detector {} {}",
+            "scores by {} {}",
             model.name,
             model.version.unwrap_or_default()
         )

@@ -78,11 +78,11 @@ pub(super) fn summary(entry: &Entry) -> String {
     let time = time(entry.created_at_ms()).text;
     match entry {
         Entry::Generation(entry) => format!(
-            "An image of {} × {} pixels, made by {} for {} on {time} UTC.",
+            "An image of {} × {} pixels, made with the model {} for the client {} on {time} UTC.",
             entry.image.width, entry.image.height, entry.model.name, entry.client
         ),
         Entry::Score(entry) => format!(
-            "A score given by {} {} to {} on {time} UTC: {}.",
+            "A score given by the detector {} {} to the client {} on {time} UTC: {}.",
             entry.detector.name,
             entry.detector.version,
             entry.client,

@@ -3,7 +3,7 @@
 use detector::calibration::StratumThresholds;
 use detector::{Assessment, Evidence, Heatmap, Verdict};
 
-use super::view::{EvidenceView, HeatCell, HeatmapView, ProbabilityView};
+use super::view::{EvidenceView, HeatCell, HeatmapView, OwnEntryView, ProbabilityView};
 
 /// Colours of the heatmap's scale.
 const HEAT_STEPS: f32 = 9.0;
@@ -71,7 +71,9 @@ fn meaning(probability: f64) -> String {
 
 /// The findings, and the questions to which nothing was found.
 pub(super) fn evidence(assessment: &Assessment) -> Vec<EvidenceView> {
-    let mut items: Vec<EvidenceView> = assessment.evidence.iter().map(item).collect();
+    let mut found: Vec<&Evidence> = assessment.evidence.iter().collect();
+    found.sort_by_key(|finding| rank(finding));
+    let mut items: Vec<EvidenceView> = found.into_iter().map(item).collect();
     let has = |wanted: fn(&Evidence) -> bool| assessment.evidence.iter().any(wanted);
     if !has(|finding| matches!(finding, Evidence::OwnEntry { .. })) {
         items.push(clear(
@@ -90,7 +92,7 @@ pub(super) fn evidence(assessment: &Assessment) -> Vec<EvidenceView> {
     if !has(|finding| matches!(finding, Evidence::ContentCredentials { .. })) {
         items.push(EvidenceView {
             title: "Content Credentials".to_owned(),
-            finding: "This version does not read them.".to_owned(),
+            finding: "This version notices them but does not validate them.".to_owned(),
             limits: "Use a C2PA tool beside this page.".to_owned(),
             state_class: "unknown",
             state: "Not examined",
@@ -98,6 +100,32 @@ pub(super) fn evidence(assessment: &Assessment) -> Vec<EvidenceView> {
         });
     }
     items
+}
+
+/// The order of the list: what the probability rests on, then the harder to forge first.
+fn rank(finding: &Evidence) -> u8 {
+    match finding {
+        Evidence::PriorTrace { .. } => 0,
+        Evidence::OwnEntry { .. } => 1,
+        Evidence::ContentCredentials { .. } => 2,
+        Evidence::GeneratorInversion { .. } => 3,
+        Evidence::GeneratorMark { .. } => 4,
+        Evidence::JpegQuality { .. } => 5,
+    }
+}
+
+/// The first entry of this ledger that states the upload's digest.
+pub(super) fn own_entry(assessment: &Assessment) -> Option<OwnEntryView> {
+    assessment
+        .evidence
+        .iter()
+        .find_map(|finding| match finding {
+            Evidence::OwnEntry { leaf_index, .. } => Some(OwnEntryView {
+                finding: sentence(&finding.sentence()),
+                link: format!("/ledger/{leaf_index}"),
+            }),
+            _ => None,
+        })
 }
 
 fn clear(title: &str, finding: &str, limits: &str) -> EvidenceView {

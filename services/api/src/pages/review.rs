@@ -129,6 +129,7 @@ fn result(engine: &Engine, name: &str, answer: &ScoreAnswer) -> Result<ReviewRes
         reason: present_score::sentence(assessment.reason.sentence()),
         probability: present_score::probability(assessment, thresholds),
         no_probability: "Nothing could be measured on this picture.".to_owned(),
+        own_entry: present_score::own_entry(assessment),
         evidence: present_score::evidence(assessment),
         heatmap: Some(present_score::heatmap(&assessment.heatmap, picture)),
         strips: examination
@@ -214,9 +215,9 @@ fn strips(strip: &InversionStrip) -> Result<Vec<Strip>, MediaError> {
     let forward = Strip {
         title: "Inversion, towards noise",
         explanation: format!(
-            "The generator {} leads the picture to noise by DDIM inversion{size}. This strip \
-             belongs to the question whether this one generator made the picture; the probability \
-             above rests on another model, the photo prior.",
+            "This service's own generator ({}) leads the picture to noise by DDIM inversion{size}. \
+             The strip belongs to the question whether this one generator made the picture; the \
+             probability above rests on another model, the photo prior.",
             strip.model
         ),
         tiles: forward,

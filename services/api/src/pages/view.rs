@@ -252,6 +252,13 @@ pub(crate) struct ProbabilityView {
     pub(crate) upper_text: String,
 }
 
+/// The entry of this ledger that states the upload's digest.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnEntryView {
+    pub(crate) finding: String,
+    pub(crate) link: String,
+}
+
 /// The answer to one upload.
 #[derive(Clone, Debug)]
 pub(crate) struct ReviewResult {
@@ -262,6 +269,7 @@ pub(crate) struct ReviewResult {
     pub(crate) reason: String,
     pub(crate) probability: Option<ProbabilityView>,
     pub(crate) no_probability: String,
+    pub(crate) own_entry: Option<OwnEntryView>,
     pub(crate) evidence: Vec<EvidenceView>,
     pub(crate) heatmap: Option<HeatmapView>,
     pub(crate) strips: Vec<Strip>,

@@ -106,7 +106,7 @@ pub(super) enum PageError {
 
 impl PageError {
     /// A refusal of somebody unknown.
-    fn outside(problem: Problem) -> Self {
+    pub(super) fn outside(problem: Problem) -> Self {
         let frame = Frame {
             title: "Refused".to_owned(),
             place: Place::Elsewhere,
