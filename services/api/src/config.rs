@@ -142,6 +142,12 @@ pub struct Limits {
     /// Scores that wait for their turn; further ones are refused
     #[arg(long, env = "RETRACE_SCORES_WAITING_MAX", default_value_t = LIMITS.scores_waiting_max)]
     pub scores_waiting_max: usize,
+    /// Uploads that are read from the network at once
+    #[arg(long, env = "RETRACE_UPLOADS_READING_MAX", default_value_t = LIMITS.uploads_reading_max)]
+    pub uploads_reading_max: usize,
+    /// How long one upload may take to arrive, in milliseconds
+    #[arg(long, env = "RETRACE_UPLOAD_READ_MS_MAX", default_value_t = LIMITS.upload_read_ms_max)]
+    pub upload_read_ms_max: u64,
     /// How long a request waits for its turn, in milliseconds
     #[arg(long, env = "RETRACE_TURN_WAIT_MS_MAX", default_value_t = LIMITS.turn_wait_ms_max)]
     pub turn_wait_ms_max: u64,
@@ -174,6 +180,8 @@ const LIMITS: Limits = Limits {
     generations_waiting_max: 16,
     scores_running_max: 2,
     scores_waiting_max: 16,
+    uploads_reading_max: 16,
+    upload_read_ms_max: 60_000,
     turn_wait_ms_max: 60_000,
     entries_per_page_max: 200,
     idempotent_answers_max: 64,
@@ -266,6 +274,13 @@ impl Limits {
                 1,
                 100_000,
             ),
+            (
+                "uploads_reading_max",
+                self.uploads_reading_max as u64,
+                1,
+                10_000,
+            ),
+            ("upload_read_ms_max", self.upload_read_ms_max, 1, 3_600_000),
             ("turn_wait_ms_max", self.turn_wait_ms_max, 1, 3_600_000),
             (
                 "entries_per_page_max",

@@ -47,6 +47,8 @@ pub struct AppState {
     pub generations: Turns,
     /// Turns for scores.
     pub scores: Turns,
+    /// Turns for reading uploads from the network.
+    pub uploads: Turns,
     /// Answers that are remembered for repeated requests.
     pub idempotency: Idempotency,
     /// How the sequencer fares.

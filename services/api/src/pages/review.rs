@@ -35,8 +35,7 @@ pub(super) async fn examine(
     visitor.require(Scope::Score)?;
     let mut page = page(&visitor);
     let form = Multipart::new(request.headers(), payload);
-    let bytes_max = visitor.state.config.limits.upload_bytes_max;
-    let mut upload = match crate::routes::read_form(form, bytes_max).await {
+    let mut upload = match crate::routes::read_form(&visitor.state, form).await {
         Ok(upload) => upload,
         Err(problem) => {
             let status = StatusCode::from_u16(problem.kind.status);

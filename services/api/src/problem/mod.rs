@@ -57,6 +57,8 @@ pub mod kinds {
     /// The path knows other methods.
     pub const METHOD_NOT_ALLOWED: Kind =
         kind(405, "method-not-allowed", "The method is not allowed here");
+    /// The body did not come in time.
+    pub const TOO_SLOW: Kind = kind(408, "too-slow", "The request took too long to arrive");
     /// The Idempotency-Key was used for another request.
     pub const IDEMPOTENCY_CONFLICT: Kind = kind(
         409,

@@ -8,6 +8,7 @@ mod generations;
 mod health;
 mod openapi;
 mod scores;
+mod uploads;
 mod wire;
 
 use actix_web::body::MessageBody;
@@ -20,7 +21,7 @@ use actix_web::{
     ResponseError, web,
 };
 
-pub(crate) use scores::read_form;
+pub(crate) use uploads::read_form;
 
 use crate::problem::{Problem, kinds};
 use crate::state::AppState;

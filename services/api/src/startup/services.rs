@@ -76,6 +76,11 @@ impl Services {
                 limits.scores_waiting_max,
                 wait_max,
             ),
+            uploads: Turns::new(
+                limits.uploads_reading_max,
+                limits.scores_waiting_max,
+                wait_max,
+            ),
             idempotency: Idempotency::new(limits.idempotent_answers_max),
             sequencer: status,
             runtime: Handle::current(),

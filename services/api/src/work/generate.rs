@@ -99,11 +99,22 @@ pub async fn generate_once(
 pub async fn render(
     engine: Arc<Engine>,
     request: GenerateRequest,
+    on_progress: Option<OnProgress>,
+) -> Result<Generation, WorkError> {
+    render_in_turn(engine, request, on_progress, ()).await
+}
+
+/// Runs a generator and holds the turn until the blocking thread has really stopped.
+async fn render_in_turn(
+    engine: Arc<Engine>,
+    request: GenerateRequest,
     mut on_progress: Option<OnProgress>,
+    turn: impl Send + 'static,
 ) -> Result<Generation, WorkError> {
     let left = Arc::new(AtomicBool::new(false));
     let _guard = StopOnDrop(Arc::clone(&left));
     let work = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let slot = engine.generator()?;
         let generation = slot.lock().generate(&request, &mut |progress| {
             if left.load(Ordering::Relaxed) {
@@ -185,8 +196,7 @@ impl Job {
     ) -> Result<GenerateAnswer, WorkError> {
         let turn = self.state.generations.take().await?;
         let engine = Arc::clone(&self.state.engine);
-        let generation = render(engine, self.plan.request(), on_progress).await?;
-        drop(turn);
+        let generation = render_in_turn(engine, self.plan.request(), on_progress, turn).await?;
         let created_at_ms = now_ms();
         let stamp = Stamp {
             request_id: &request_id,

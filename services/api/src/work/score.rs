@@ -124,8 +124,7 @@ pub async fn score(
         .run(async move {
             let turn = state.scores.take().await?;
             let engine = Arc::clone(&state.engine);
-            let mut examination = examine(engine, &state.sandbox, upload).await?;
-            drop(turn);
+            let mut examination = examine_in_turn(engine, &state.sandbox, upload, turn).await?;
             let own = own_entries(&state, &examination).await?;
             let evidence = &mut examination.assessment.evidence;
             // Behind the trace, before what the file says about itself.
@@ -159,6 +158,17 @@ pub async fn examine(
     sandbox: &Sandbox,
     upload: Upload,
 ) -> Result<Examination, WorkError> {
+    examine_in_turn(engine, sandbox, upload, ()).await
+}
+
+/// Examines an upload and holds the turn until the work is really over: a client that leaves ends
+/// the wait for the blocking thread, not the thread.
+async fn examine_in_turn(
+    engine: Arc<Engine>,
+    sandbox: &Sandbox,
+    upload: Upload,
+    turn: impl Send + 'static,
+) -> Result<Examination, WorkError> {
     // Asked first: without a detector there is no need to read anything.
     engine.detector()?;
     let started = std::time::Instant::now();
@@ -169,6 +179,7 @@ pub async fn examine(
     let parse_ms = milliseconds(started);
     let strip_pictures = upload.strip_pictures;
     let work = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let sha256 = Digest::of(&upload.bytes);
         drop(upload);
         let desk = Desk {
