@@ -30,7 +30,8 @@ class Emoji:
     held_out: bool
 
     def captions(self) -> list[str]:
-        """The captions that training draws from, most specific first."""
+        """The captions that training draws from: five in whole, then five that leave words out, so that
+        prompts which name a picture in other words still land near it."""
         style = STYLES[self.style]
         short_names = ", ".join(name.replace("_", " ").replace("-", " ") for name in self.short_names)
         subcategory = self.subcategory.replace("-", " ")
@@ -40,7 +41,18 @@ class Emoji:
             f"{self.name}, {subcategory}",
             self.name,
             f"an emoji of {self.name}, {style}",
+            f"a {self.short_names[0].replace('_', ' ').replace('-', ' ')}",
+            f"{subcategory}, {style}",
+            *(self._some_words(draw) for draw in range(3)),
         ]
+
+    def _some_words(self, draw: int) -> str:
+        """A random choice among the words of name, short names and subcategory, the same at each run."""
+        text = " ".join([self.name, *self.short_names, self.subcategory]).replace("_", " ").replace("-", " ")
+        words = list(dict.fromkeys(text.split()))
+        coins = hashlib.sha256(f"{self.style} {self.unified} {draw}".encode()).digest()
+        kept = [word for word, coin in zip(words, coins) if coin < 0.6 * 256] or words[:1]
+        return " ".join(["a", *kept] if draw == 0 else kept)
 
 
 def is_held_out(unified: str) -> bool:
