@@ -100,5 +100,8 @@ fn keys_are_stored_as_hashes_only() {
     let key = service.new_key("painter", &[Scope::Generate]);
     let dump = service.dump_database();
     assert!(dump.contains("painter"));
-    assert!(!dump.contains(key.split_once('_').unwrap().1), "the key stands in the database");
+    assert!(
+        !dump.contains(key.split_once('_').unwrap().1),
+        "the key stands in the database"
+    );
 }

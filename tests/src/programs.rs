@@ -9,13 +9,6 @@ use anyhow::{Context, Result, bail};
 
 use crate::house::root;
 
-/// The programs and the packages that hold them.
-const PROGRAMS: [(&str, &str); 3] = [
-    ("retrace", "api"),
-    ("retrace-verify", "verify"),
-    ("xtask", "xtask"),
-];
-
 static BUILT: LazyLock<Mutex<BTreeMap<String, PathBuf>>> = LazyLock::new(Mutex::default);
 
 /// The path of a program, built from the sources as they are now. Where it is fresh, cargo only says where it lies.
@@ -29,18 +22,13 @@ pub fn program(name: &str) -> Result<PathBuf> {
     if let Some(path) = built.get(name) {
         return Ok(path.clone());
     }
-    let (_, package) = PROGRAMS
-        .iter()
-        .find(|(program, _)| *program == name)
-        .with_context(|| format!("the workspace holds no program {name}"))?;
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(root())
         .args([
             "build",
             "--quiet",
             "--message-format=json",
-            "--package",
-            package,
+            "--workspace",
             "--bin",
             name,
         ])

@@ -11,6 +11,8 @@ use crate::workspace::Workspace;
 /// cargo.
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     setup::run(workspace, setup::Options::default())?;
+    // Some tests run the programs; built beforehand, no test waits for a compiler.
+    workspace.build(&["retrace", "retrace-verify", "xtask"])?;
     let status = workspace
         .cargo()
         .args(["test", "--workspace"])

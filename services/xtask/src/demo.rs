@@ -42,7 +42,7 @@ pub fn run(workspace: &Workspace, options: Options) -> Result<ExitCode> {
     timings.measure("setup", || setup::run(workspace, setup::Options::default()))?;
     let built = timings.measure("build", || {
         eprintln!("building the service and the auditors' program");
-        workspace.build(&["api", "verify"], &["--bins"])
+        workspace.build(&["retrace", "retrace-verify"])
     })?;
     let (retrace, verify) = (
         program(&built, "retrace")?,

@@ -56,15 +56,17 @@ impl Workspace {
         command
     }
 
-    /// Builds packages in the development profile and returns the programs that they hold. Cargo shows its own
-    /// progress on standard error.
-    pub fn build(&self, packages: &[&str], arguments: &[&str]) -> Result<Vec<PathBuf>> {
+    /// Builds programs in the development profile and returns where they lie. Cargo shows its own progress on standard
+    /// error. The whole workspace is selected, so that its tests share every build of a dependency.
+    pub fn build(&self, programs: &[&str]) -> Result<Vec<PathBuf>> {
         let mut command = self.cargo();
-        command
-            .args(["build", "--message-format=json-render-diagnostics"])
-            .args(arguments);
-        for package in packages {
-            command.args(["--package", package]);
+        command.args([
+            "build",
+            "--workspace",
+            "--message-format=json-render-diagnostics",
+        ]);
+        for program in programs {
+            command.args(["--bin", program]);
         }
         let output = command
             .stderr(std::process::Stdio::inherit())
@@ -73,7 +75,7 @@ impl Workspace {
         if !output.status.success() {
             bail!(
                 "cargo build of {} failed with {}",
-                packages.join(", "),
+                programs.join(", "),
                 output.status
             );
         }
