@@ -1,179 +1,24 @@
 //! Verifying the whole ledger anew, from nothing but the entries.
 
+mod report;
+
 use std::collections::BTreeMap;
-use std::fmt;
 
 use provenance::merkle::{Appender, NewNode, empty_root, leaf_hash};
-use provenance::{Digest, EntryVerifier, Envelope, LeafIndex, SignedCheckpoint, TreeSize};
-use serde::Serialize;
+use provenance::{
+    Digest, EntryVerifier, Envelope, LeafIndex, PublicKeys, SignedCheckpoint, TreeSize,
+};
 use sqlx::PgConnection;
 
+pub use self::report::{CheckReport, PROBLEMS_MAX, Problem};
 use crate::LedgerError;
 use crate::blocking::blocking;
 use crate::connect::Ledger;
-use crate::entries::{Projection, digest, to_i64};
+use crate::entries::{Projection, digest, to_i64, tree_size_of};
 use crate::publication::parse_checkpoint;
 
-/// Most problems that a report spells out.
-pub const PROBLEMS_MAX: usize = 100;
 /// Entries that are held in memory at a time.
 const PAGE_ENTRIES: i64 = 512;
-
-/// Something in the database that is not what it must be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "problem", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Problem {
-    /// No entry has this leaf index although later ones exist. Nothing after it was verified.
-    MissingEntry {
-        /// Where the gap is.
-        leaf_index: LeafIndex,
-    },
-    /// The stored leaf hash is not that of the envelope.
-    LeafHash {
-        /// Whose.
-        leaf_index: LeafIndex,
-    },
-    /// The envelope or the entry in it cannot be read, or its signature does not verify.
-    Envelope {
-        /// Whose.
-        leaf_index: LeafIndex,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// A column for searching does not say what the envelope says.
-    Column {
-        /// Whose.
-        leaf_index: LeafIndex,
-    },
-    /// A tree node is missing or has another hash than the entries give.
-    Node {
-        /// Its level.
-        level: u8,
-        /// Its place in the level.
-        node_index: u64,
-    },
-    /// There are nodes that no entries stand for.
-    SurplusNodes {
-        /// How many nodes the entries give.
-        expected: u64,
-        /// How many there are.
-        found: u64,
-    },
-    /// A checkpoint cannot be read, or its signature does not verify.
-    Checkpoint {
-        /// The tree size that it is stored under.
-        tree_size: TreeSize,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// A checkpoint's root is not that of the entries.
-    Root {
-        /// The checkpoint's tree size.
-        tree_size: TreeSize,
-        /// The root that the entries give.
-        computed: Digest,
-        /// The root that was signed.
-        signed: Digest,
-    },
-    /// A checkpoint covers more entries than there are: the database was rolled back.
-    Beyond {
-        /// The checkpoint's tree size.
-        tree_size: TreeSize,
-        /// The number of entries.
-        entries: TreeSize,
-    },
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::MissingEntry { leaf_index } => {
-                write!(
-                    formatter,
-                    "entry {leaf_index} is missing; nothing after it was verified"
-                )
-            }
-            Self::LeafHash { leaf_index } => {
-                write!(
-                    formatter,
-                    "entry {leaf_index} has another leaf hash than its envelope"
-                )
-            }
-            Self::Envelope { leaf_index, detail } => {
-                write!(formatter, "entry {leaf_index} does not verify: {detail}")
-            }
-            Self::Column { leaf_index } => {
-                write!(
-                    formatter,
-                    "entry {leaf_index} has columns that contradict its envelope"
-                )
-            }
-            Self::Node { level, node_index } => write!(
-                formatter,
-                "tree node {node_index} of level {level} is missing or has a wrong hash"
-            ),
-            Self::SurplusNodes { expected, found } => {
-                write!(
-                    formatter,
-                    "there are {found} tree nodes where the entries give {expected}"
-                )
-            }
-            Self::Checkpoint { tree_size, detail } => {
-                write!(
-                    formatter,
-                    "checkpoint of size {tree_size} does not verify: {detail}"
-                )
-            }
-            Self::Root {
-                tree_size,
-                computed,
-                signed,
-            } => write!(
-                formatter,
-                "checkpoint of size {tree_size} signs the root {signed}, the entries give {computed}"
-            ),
-            Self::Beyond { tree_size, entries } => write!(
-                formatter,
-                "checkpoint of size {tree_size} covers more than the {entries} entries there are"
-            ),
-        }
-    }
-}
-
-/// What a check of the whole ledger found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct CheckReport {
-    /// The number of entries.
-    pub entries: TreeSize,
-    /// The root hash that the entries give.
-    pub root_hash: Digest,
-    /// The number of tree nodes compared.
-    pub nodes: u64,
-    /// The number of checkpoints compared.
-    pub checkpoints: u64,
-    /// How many entries the newest checkpoint covers. Later ones were just recorded.
-    pub covered: TreeSize,
-    /// What is wrong, at most [`PROBLEMS_MAX`] items.
-    pub problems: Vec<Problem>,
-    /// How many problems more there are.
-    pub problems_left_out: u64,
-}
-
-impl CheckReport {
-    /// Whether nothing is wrong.
-    pub fn is_sound(&self) -> bool {
-        self.problems.is_empty()
-    }
-
-    fn add(&mut self, problem: Problem) {
-        if self.problems.len() < PROBLEMS_MAX {
-            self.problems.push(problem);
-        } else {
-            self.problems_left_out += 1;
-        }
-    }
-}
 
 /// One entry as it is stored.
 struct Stored {
@@ -220,7 +65,7 @@ impl Ledger {
             .execute(&mut *transaction)
             .await?;
         let mut check = Check {
-            verifier: self.options.public_keys.entries.clone(),
+            keys: self.options.public_keys.clone(),
             appender: Appender::empty(),
             signed_roots: SignedRoots::new(),
             report: CheckReport {
@@ -233,61 +78,21 @@ impl Ledger {
                 problems_left_out: 0,
             },
         };
-        self.load_checkpoints(&mut transaction, kept, &mut check)
-            .await?;
+        for signed in kept {
+            check.expect_verified(signed);
+        }
+        check.load_checkpoints(&mut transaction, 0, 0).await?;
         check.compare_roots();
         while check.next_page(&mut transaction).await? {}
         check.finish(&mut transaction).await?;
         transaction.commit().await?;
         Ok(check.report)
     }
-
-    async fn load_checkpoints(
-        &self,
-        connection: &mut PgConnection,
-        kept: &[SignedCheckpoint],
-        check: &mut Check,
-    ) -> Result<(), LedgerError> {
-        let verifier = &self.options.public_keys.checkpoint;
-        let rows = sqlx::query!("SELECT tree_size, root_hash, note FROM checkpoints")
-            .fetch_all(connection)
-            .await?;
-        for row in rows {
-            let tree_size = crate::entries::tree_size_of(row.tree_size)?;
-            check.report.covered = check.report.covered.max(tree_size);
-            match parse_checkpoint(&row.note, verifier) {
-                Ok(signed)
-                    if signed.unverified().tree_size == tree_size
-                        && signed.unverified().root_hash.as_bytes()[..] == row.root_hash =>
-                {
-                    check.expect(&signed);
-                }
-                Ok(_) => check.report.add(Problem::Checkpoint {
-                    tree_size,
-                    detail: "its columns contradict its note".to_owned(),
-                }),
-                Err(error) => check.report.add(Problem::Checkpoint {
-                    tree_size,
-                    detail: error.to_string(),
-                }),
-            }
-        }
-        for signed in kept {
-            match signed.verify(verifier) {
-                Ok(_) => check.expect(signed),
-                Err(error) => check.report.add(Problem::Checkpoint {
-                    tree_size: signed.unverified().tree_size,
-                    detail: error.to_string(),
-                }),
-            }
-        }
-        Ok(())
-    }
 }
 
 /// A check under way.
 struct Check {
-    verifier: EntryVerifier,
+    keys: PublicKeys,
     appender: Appender,
     /// Roots still to be compared.
     signed_roots: SignedRoots,
@@ -295,6 +100,54 @@ struct Check {
 }
 
 impl Check {
+    /// Loads the checkpoints from one tree size to another, both included, and remembers their roots.
+    async fn load_checkpoints(
+        &mut self,
+        connection: &mut PgConnection,
+        from: i64,
+        to: i64,
+    ) -> Result<(), LedgerError> {
+        let rows = sqlx::query!(
+            "SELECT tree_size, root_hash, note FROM checkpoints
+             WHERE tree_size BETWEEN $1 AND $2 ORDER BY tree_size",
+            from,
+            to
+        )
+        .fetch_all(connection)
+        .await?;
+        for row in rows {
+            let tree_size = tree_size_of(row.tree_size)?;
+            self.report.covered = self.report.covered.max(tree_size);
+            match parse_checkpoint(&row.note, &self.keys.checkpoint) {
+                Ok(signed)
+                    if signed.unverified().tree_size == tree_size
+                        && signed.unverified().root_hash.as_bytes()[..] == row.root_hash =>
+                {
+                    self.expect(&signed);
+                }
+                Ok(_) => self.report.add(Problem::Checkpoint {
+                    tree_size,
+                    detail: "its columns contradict its note".to_owned(),
+                }),
+                Err(error) => self.report.add(Problem::Checkpoint {
+                    tree_size,
+                    detail: error.to_string(),
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    fn expect_verified(&mut self, signed: &SignedCheckpoint) {
+        match signed.verify(&self.keys.checkpoint) {
+            Ok(_) => self.expect(signed),
+            Err(error) => self.report.add(Problem::Checkpoint {
+                tree_size: signed.unverified().tree_size,
+                detail: error.to_string(),
+            }),
+        }
+    }
+
     fn expect(&mut self, signed: &SignedCheckpoint) {
         let checkpoint = signed.unverified();
         self.signed_roots
@@ -327,7 +180,12 @@ impl Check {
         if rows.is_empty() {
             return Ok(false);
         }
-        let verifier = self.verifier.clone();
+        // Sizes are unique, so this is at most one checkpoint for each entry of the page.
+        let first_size = to_i64(first + 1, "tree size")?;
+        let last_size = to_i64(first + rows.len() as u64, "tree size")?;
+        self.load_checkpoints(connection, first_size, last_size)
+            .await?;
+        let verifier = self.keys.entries.clone();
         let (leaf_hashes, problems) =
             blocking(move || verify_page(first, &rows, &verifier)).await?;
         let mut nodes = Vec::new();
@@ -386,9 +244,7 @@ impl Check {
         let entries = self.appender.size();
         self.report.entries = entries;
         self.report.root_hash = self.appender.root();
-        for tree_size in std::mem::take(&mut self.signed_roots).into_keys() {
-            self.report.add(Problem::Beyond { tree_size, entries });
-        }
+        self.add_checkpoints_beyond(connection).await?;
         let row = sqlx::query!(r#"SELECT count(*) AS "nodes!" FROM nodes"#)
             .fetch_one(connection)
             .await?;
@@ -399,6 +255,43 @@ impl Check {
                 found,
             });
         }
+        Ok(())
+    }
+}
+
+impl Check {
+    /// Adds the checkpoints, published or kept elsewhere, that cover more than there is.
+    async fn add_checkpoints_beyond(
+        &mut self,
+        connection: &mut PgConnection,
+    ) -> Result<(), LedgerError> {
+        let entries = self.appender.size();
+        let rows = sqlx::query!(
+            r#"SELECT tree_size, count(*) OVER () AS "found!" FROM checkpoints
+               WHERE tree_size > $1 ORDER BY tree_size LIMIT $2"#,
+            to_i64(entries.get(), "tree size")?,
+            PAGE_ENTRIES
+        )
+        .fetch_all(connection)
+        .await?;
+        let listed = rows.len() as u64;
+        let found = rows.first().map_or(0, |row| row.found);
+        let mut beyond: Vec<TreeSize> =
+            std::mem::take(&mut self.signed_roots).into_keys().collect();
+        for row in rows {
+            let tree_size = tree_size_of(row.tree_size)?;
+            self.report.covered = self.report.covered.max(tree_size);
+            beyond.push(tree_size);
+        }
+        beyond.sort_unstable();
+        beyond.dedup();
+        for tree_size in beyond {
+            self.report.add(Problem::Beyond { tree_size, entries });
+        }
+        let unlisted = u64::try_from(found)
+            .unwrap_or_default()
+            .saturating_sub(listed);
+        self.report.problems_left_out += unlisted;
         Ok(())
     }
 }

@@ -85,14 +85,13 @@ impl PrivateCluster {
             let locks = Locks::in_folder(&place.home);
             let door = locks.enter()?;
             let user = locks.join(&door)?;
-            let watched = match runtime.block_on(connect(&place.socket, SUPERUSER_DATABASE)) {
-                Ok(_) => None,
-                Err(_) => {
-                    postmaster::make_cluster(&place)?;
-                    let watched = postmaster::start(&place)?;
-                    runtime.block_on(wait_until_ready(&place, &watched))?;
-                    Some(Mutex::new(watched))
-                }
+            let watched = if runtime.block_on(is_answering(&place)) {
+                None
+            } else {
+                postmaster::make_cluster(&place)?;
+                let watched = postmaster::start(&place)?;
+                runtime.block_on(wait_until_ready(&place, &watched))?;
+                Some(Mutex::new(watched))
             };
             runtime.block_on(prepare(&place.socket))?;
             Ok(Self {
@@ -198,6 +197,20 @@ async fn connect(socket: &Path, database: &str) -> Result<PgConnection, sqlx::Er
         .database(database)
         .ssl_mode(PgSslMode::Disable);
     PgConnection::connect_with(&options).await
+}
+
+/// Whether a running server answers. One that replays its log or is about to stop is waited for.
+async fn is_answering(place: &Place) -> bool {
+    let deadline = Instant::now() + postmaster::START_TIMEOUT;
+    loop {
+        if connect(&place.socket, SUPERUSER_DATABASE).await.is_ok() {
+            return true;
+        }
+        if !postmaster::is_running(place) || Instant::now() > deadline {
+            return false;
+        }
+        tokio::time::sleep(postmaster::LOOK_INTERVAL).await;
+    }
 }
 
 async fn wait_until_ready(place: &Place, watched: &Watched) -> Result<(), LedgerError> {

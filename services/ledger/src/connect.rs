@@ -187,19 +187,28 @@ async fn migrate(owner: &PgConnectOptions, timeout: Duration) -> Result<(), Ledg
 
 /// Whether exactly these migrations were applied. When in doubt it says no: migrating finds the reason.
 async fn is_current(connection: &mut PgConnection) -> bool {
-    let applied: Result<Vec<(i64, Vec<u8>)>, _> = sqlx::query_as(
-        "SELECT version, checksum FROM _sqlx_migrations WHERE success ORDER BY version",
-    )
-    .fetch_all(connection)
-    .await;
-    applied.is_ok_and(|applied| {
+    applied_migrations(connection).await.is_ok_and(|applied| {
         let applied = applied
             .iter()
             .map(|(version, checksum)| (*version, &checksum[..]));
-        applied.eq(MIGRATIONS
-            .iter()
-            .map(|migration| (migration.version, &migration.checksum[..])))
+        let known = MIGRATIONS.iter();
+        applied.eq(known.map(|migration| (migration.version, &migration.checksum[..])))
     })
+}
+
+/// Versions and checksums of what was applied; nothing for an empty database.
+async fn applied_migrations(
+    connection: &mut PgConnection,
+) -> Result<Vec<(i64, Vec<u8>)>, sqlx::Error> {
+    let (exists,): (bool,) = sqlx::query_as("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !exists {
+        return Ok(Vec::new());
+    }
+    sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success ORDER BY version")
+        .fetch_all(connection)
+        .await
 }
 
 fn parse_url(url: &str) -> Result<PgConnectOptions, LedgerError> {

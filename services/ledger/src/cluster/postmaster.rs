@@ -135,16 +135,22 @@ pub(super) fn start_failure(place: &Place) -> LedgerError {
     })
 }
 
+/// Whether the server's process lives, though it may not answer yet or no more.
+pub(super) fn is_running(place: &Place) -> bool {
+    server_pid(place).is_some_and(|pid| is_server(pid, &place.pgdata()))
+}
+
 /// Asks the server to stop (fast shutdown) and waits until it has. Blocks.
 pub(super) fn stop(place: &Place) {
-    let Some(pid) = server_pid(place).filter(|pid| is_postgres(*pid)) else {
+    let pgdata = place.pgdata();
+    let Some(pid) = server_pid(place).filter(|pid| is_server(*pid, &pgdata)) else {
         return;
     };
     if kill_process(pid, Signal::INT).is_err() {
         return;
     }
     let deadline = Instant::now() + STOP_TIMEOUT;
-    while server_pid(place).is_some() && is_postgres(pid) && Instant::now() < deadline {
+    while server_pid(place).is_some() && is_server(pid, &pgdata) && Instant::now() < deadline {
         std::thread::sleep(LOOK_INTERVAL);
     }
 }
@@ -162,7 +168,7 @@ fn wait_for_old_server(place: &Place) -> Result<(), LedgerError> {
         std::thread::sleep(LOOK_INTERVAL);
     }
     if let Some(pid) = server_pid(place)
-        && !is_postgres(pid)
+        && !is_server(pid, &place.pgdata())
     {
         let file = place.pgdata().join("postmaster.pid");
         fs::remove_file(&file).map_err(|source| LedgerError::io("remove", &file, source))?;
@@ -176,11 +182,13 @@ fn server_pid(place: &Place) -> Option<Pid> {
     Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
 }
 
-/// Whether a live process of this number is a Postgres server.
-fn is_postgres(pid: Pid) -> bool {
+/// Whether this process is the live server of this data folder. After a restart of the machine or of a
+/// container, the number in an old pid file may belong to anything.
+fn is_server(pid: Pid, pgdata: &Path) -> bool {
     let process = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
     let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-    name.trim_end() == "postgres" && !is_zombie(&process)
+    let works_elsewhere = fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd != pgdata);
+    name.trim_end() == "postgres" && !works_elsewhere && !is_zombie(&process)
 }
 
 fn is_zombie(process: &Path) -> bool {

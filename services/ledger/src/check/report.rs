@@ -1,0 +1,165 @@
+//! What a check of the whole ledger found.
+
+use std::fmt;
+
+use provenance::{Digest, LeafIndex, TreeSize};
+use serde::Serialize;
+
+/// Most problems that a report spells out.
+pub const PROBLEMS_MAX: usize = 100;
+
+/// Something in the database that is not what it must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "problem", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Problem {
+    /// No entry has this leaf index although later ones exist. Nothing after it was verified.
+    MissingEntry {
+        /// Where the gap is.
+        leaf_index: LeafIndex,
+    },
+    /// The stored leaf hash is not that of the envelope.
+    LeafHash {
+        /// Whose.
+        leaf_index: LeafIndex,
+    },
+    /// The envelope or the entry in it cannot be read, or its signature does not verify.
+    Envelope {
+        /// Whose.
+        leaf_index: LeafIndex,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A column for searching does not say what the envelope says.
+    Column {
+        /// Whose.
+        leaf_index: LeafIndex,
+    },
+    /// A tree node is missing or has another hash than the entries give.
+    Node {
+        /// Its level.
+        level: u8,
+        /// Its place in the level.
+        node_index: u64,
+    },
+    /// There are nodes that no entries stand for.
+    SurplusNodes {
+        /// How many nodes the entries give.
+        expected: u64,
+        /// How many there are.
+        found: u64,
+    },
+    /// A checkpoint cannot be read, or its signature does not verify.
+    Checkpoint {
+        /// The tree size that it is stored under.
+        tree_size: TreeSize,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A checkpoint's root is not that of the entries.
+    Root {
+        /// The checkpoint's tree size.
+        tree_size: TreeSize,
+        /// The root that the entries give.
+        computed: Digest,
+        /// The root that was signed.
+        signed: Digest,
+    },
+    /// A checkpoint covers more entries than there are: the database was rolled back.
+    Beyond {
+        /// The checkpoint's tree size.
+        tree_size: TreeSize,
+        /// The number of entries.
+        entries: TreeSize,
+    },
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MissingEntry { leaf_index } => {
+                write!(
+                    formatter,
+                    "entry {leaf_index} is missing; nothing after it was verified"
+                )
+            }
+            Self::LeafHash { leaf_index } => {
+                write!(
+                    formatter,
+                    "entry {leaf_index} has another leaf hash than its envelope"
+                )
+            }
+            Self::Envelope { leaf_index, detail } => {
+                write!(formatter, "entry {leaf_index} does not verify: {detail}")
+            }
+            Self::Column { leaf_index } => {
+                write!(
+                    formatter,
+                    "entry {leaf_index} has columns that contradict its envelope"
+                )
+            }
+            Self::Node { level, node_index } => write!(
+                formatter,
+                "tree node {node_index} of level {level} is missing or has a wrong hash"
+            ),
+            Self::SurplusNodes { expected, found } => {
+                write!(
+                    formatter,
+                    "there are {found} tree nodes where the entries give {expected}"
+                )
+            }
+            Self::Checkpoint { tree_size, detail } => {
+                write!(
+                    formatter,
+                    "checkpoint of size {tree_size} does not verify: {detail}"
+                )
+            }
+            Self::Root {
+                tree_size,
+                computed,
+                signed,
+            } => write!(
+                formatter,
+                "checkpoint of size {tree_size} signs the root {signed}, the entries give {computed}"
+            ),
+            Self::Beyond { tree_size, entries } => write!(
+                formatter,
+                "checkpoint of size {tree_size} covers more than the {entries} entries there are"
+            ),
+        }
+    }
+}
+
+/// What a check of the whole ledger found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    /// The number of entries.
+    pub entries: TreeSize,
+    /// The root hash that the entries give.
+    pub root_hash: Digest,
+    /// The number of tree nodes compared.
+    pub nodes: u64,
+    /// The number of checkpoints compared.
+    pub checkpoints: u64,
+    /// How many entries the newest checkpoint covers. Later ones were just recorded.
+    pub covered: TreeSize,
+    /// What is wrong, at most [`PROBLEMS_MAX`] items.
+    pub problems: Vec<Problem>,
+    /// How many problems more there are.
+    pub problems_left_out: u64,
+}
+
+impl CheckReport {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    pub(super) fn add(&mut self, problem: Problem) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        } else {
+            self.problems_left_out += 1;
+        }
+    }
+}
