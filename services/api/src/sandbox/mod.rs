@@ -5,7 +5,7 @@
 //! decodes one picture and ends. A bomb, a loop or a crash of a decoder costs one request.
 //!
 //! One exchange: the options are the child's argument, the file is its standard input, and its
-//! standard output is a length (u32, big-endian), that many bytes of JSON ([`Reply`]) and, for a
+//! standard output is a length (u32, big-endian), that many bytes of JSON (`Reply`) and, for a
 //! decoded picture, the RGB8 pixels.
 
 mod child;
