@@ -48,7 +48,7 @@ impl Generator {
         let defaults = folder
             .optional_file("generation_config.json")?
             .unwrap_or_default();
-        let inversion_rule = folder.optional_file("inversion.json")?;
+        let inversion_rule = read_inversion_rule(&folder)?;
         let unet = Unet::open(runtime, &folder)?;
         refuse_contradiction(&folder, &unet)?;
         let text_encoder = if unet.is_conditional() {
@@ -132,9 +132,10 @@ impl Generator {
             let run = ImageRun {
                 plan: &plan,
                 request,
+                conditioning: &conditioning,
                 image_index,
             };
-            let last = self.denoise_image(&run, &conditioning, &mut previews, on_progress)?;
+            let last = self.denoise_image(&run, &mut previews, on_progress)?;
             let picture = self.decode_image(last.view(), image_index)?;
             images.push(GeneratedImage {
                 width: picture.width,
@@ -258,7 +259,6 @@ impl Generator {
     fn denoise_image(
         &mut self,
         run: &ImageRun<'_>,
-        conditioning: &Conditioning,
         previews: &mut Vec<Preview>,
         on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Array4<f32>, OnnxError> {
@@ -283,7 +283,7 @@ impl Generator {
         };
         let mut predictor = ConditionedUnet {
             unet: &mut self.unet,
-            conditioning,
+            conditioning: run.conditioning,
         };
         let decoder = &mut self.decoder;
         let mut preview_error = None;
@@ -365,6 +365,7 @@ struct Plan {
 struct ImageRun<'a> {
     plan: &'a Plan,
     request: &'a GenerateRequest,
+    conditioning: &'a Conditioning,
     image_index: usize,
 }
 
@@ -401,6 +402,16 @@ pub(crate) fn decode(
 pub(crate) fn preview_indices(steps: usize, wanted: usize) -> Vec<usize> {
     let wanted = wanted.min(steps);
     (1..=wanted).map(|part| part * steps / wanted - 1).collect()
+}
+
+fn read_inversion_rule(folder: &ModelFolder) -> Result<Option<InversionRule>, OnnxError> {
+    let name = "inversion.json";
+    let rule: Option<InversionRule> = folder.optional_file(name)?;
+    if let Some(rule) = &rule {
+        rule.refuse_unknown()
+            .map_err(|reason| OnnxError::folder(&folder.root().join(name), reason))?;
+    }
+    Ok(rule)
 }
 
 fn refuse_contradiction(folder: &ModelFolder, unet: &Unet) -> Result<(), OnnxError> {

@@ -16,8 +16,12 @@ use crate::unet::{ConditionedUnet, Conditioning};
 
 /// Steps of an inversion when neither the request nor `inversion.json` names a number.
 pub const STEPS: u32 = 20;
-/// Smallest value whose logarithm is taken; statistics of equal pictures are 0.
-const LOG_FLOOR: f64 = 1e-12;
+/// Added to mean squares before their logarithm is taken; equal pictures have 0.
+const MEAN_SQUARE_FLOOR: f64 = 1e-8;
+/// Added to mean magnitudes before their logarithm is taken.
+const MEAN_ABS_FLOOR: f64 = 1e-6;
+/// The version of `inversion.json` that is known.
+const RULE_VERSION: u32 = 1;
 
 /// A picture to invert.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +61,8 @@ pub struct Inversion {
 /// The rule of `inversion.json` applied to one picture.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct InversionVerdict {
-    /// `bias` plus the weighted statistics.
+    /// Calibrated probability that this model made the picture, where its own pictures and others
+    /// were equally frequent.
     pub value: f64,
     /// Values above it say yes.
     pub threshold: f64,
@@ -65,91 +70,81 @@ pub struct InversionVerdict {
     pub made_by_this_model: bool,
 }
 
-/// `inversion.json`: `value = bias + sum of weight * statistic` (or its natural logarithm), and
-/// values above `threshold` say that the model made the picture. Unknown keys are ignored.
+/// `inversion.json`: a logistic calibration on statistics of the inversion with the empty prompt
+/// and without guidance. Unknown keys are ignored.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct InversionRule {
     /// Version of this form; 1.
     pub version: u32,
     /// Steps of inversion and reconstruction that the rule was fitted with.
-    pub steps: u32,
-    /// Added to the sum.
-    #[serde(default)]
-    pub bias: f64,
-    /// Values above it say yes.
-    pub threshold: f64,
-    /// The weighted statistics.
-    pub terms: Vec<InversionTerm>,
+    pub inversion_steps: u32,
+    /// Names of [`STATISTICS`].
+    pub features: Vec<String>,
+    /// One for each feature.
+    pub coefficients: Vec<f64>,
+    /// Added to the weighted features.
+    pub intercept: f64,
+    /// Probabilities above it say yes.
+    pub threshold_probability: f64,
 }
 
-/// One weighted statistic.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct InversionTerm {
-    /// A name of [`STATISTICS`].
-    pub statistic: String,
-    /// Its weight; negative where small values speak for the model.
-    pub weight: f64,
-    /// Whether the natural logarithm is taken first (of at least 1e-12).
-    #[serde(default)]
-    pub log: bool,
-}
-
-/// The statistics: x is the picture in -1..1, z its latents, D and E decoder and encoder.
+/// The statistics, natural logarithms all: x is the picture in -1..1, z its latents, E and D
+/// encoder and decoder.
 ///
-/// - `autoencoder_l1`, `autoencoder_mse`: mean |x - D(E(x))| and its square.
-/// - `latent_reconstruction_mse`: mean square of z minus the latents that came back.
-/// - `image_reconstruction_mse`: mean square of x minus the decoded latents that came back.
-/// - `path_original_mse`: mean, over the steps, of the mean square of z minus the model's guess of
-///   the noise-free sample.
-/// - `path_original_last_mse`: the same at the last step.
-/// - `noise_mean_abs`, `noise_std`, `noise_kurtosis`: of the noise at the end; 0, 1 and 3 for
-///   standard normal noise.
-/// - `noise_neighbour_correlation`: correlation of horizontal and vertical neighbours in the noise.
-pub const STATISTICS: [&str; 10] = [
-    "autoencoder_l1",
-    "autoencoder_mse",
-    "latent_reconstruction_mse",
-    "image_reconstruction_mse",
-    "path_original_mse",
-    "path_original_last_mse",
-    "noise_mean_abs",
-    "noise_std",
-    "noise_kurtosis",
-    "noise_neighbour_correlation",
+/// - `reconstruction_log_mse`, `reconstruction_log_mae`: mean square and mean magnitude of D(z) - x;
+///   pictures that the model made lie in its decoder's range.
+/// - `cycle_log_mse`: mean square of E(D(z)) - z, with D(z) clipped to -1..1.
+/// - `inversion_log_mse`: mean square of the latents that came back minus z.
+/// - `noise_log_mean_square`: of the noise that the inversion ended in.
+/// - `first_step_log_mean_square`: of the model's output at the first step.
+/// - `latent_log_mean_square`: of z.
+pub const STATISTICS: [&str; 7] = [
+    "reconstruction_log_mse",
+    "reconstruction_log_mae",
+    "cycle_log_mse",
+    "inversion_log_mse",
+    "noise_log_mean_square",
+    "first_step_log_mean_square",
+    "latent_log_mean_square",
 ];
 
 impl InversionRule {
-    /// Applies the rule.
-    ///
-    /// # Errors
-    /// [`OnnxError::Request`] for another version or a statistic that is not known.
-    pub fn apply(&self, statistics: &BTreeMap<String, f64>) -> Result<InversionVerdict, OnnxError> {
-        if self.version != 1 {
-            return Err(OnnxError::request(format!(
-                "inversion.json has version {}; 1 is known",
+    /// Refuses another version, statistics that are not known, and lists of two lengths. The reason
+    /// comes back as text for the caller's error.
+    pub(crate) fn refuse_unknown(&self) -> Result<(), String> {
+        if self.version != RULE_VERSION {
+            return Err(format!(
+                "version {} is not known; {RULE_VERSION} is",
                 self.version
-            )));
+            ));
         }
-        let mut value = self.bias;
-        for term in &self.terms {
-            let statistic = statistics.get(&term.statistic).ok_or_else(|| {
-                OnnxError::request(format!(
-                    "inversion.json names the statistic {:?}, which is not known",
-                    term.statistic
-                ))
-            })?;
-            let input = if term.log {
-                statistic.max(LOG_FLOOR).ln()
-            } else {
-                *statistic
-            };
-            value += term.weight * input;
+        let known = |name: &&String| STATISTICS.contains(&name.as_str());
+        if let Some(name) = self.features.iter().find(|name| !known(name)) {
+            return Err(format!("the statistic {name:?} is not known"));
         }
-        Ok(InversionVerdict {
+        if self.features.len() != self.coefficients.len() {
+            return Err(format!(
+                "{} features with {} coefficients",
+                self.features.len(),
+                self.coefficients.len()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Applies the rule.
+    fn apply(&self, statistics: &BTreeMap<String, f64>) -> InversionVerdict {
+        let weighted = self.features.iter().zip(&self.coefficients);
+        let logit: f64 = weighted
+            .map(|(name, coefficient)| coefficient * statistics[name])
+            .sum::<f64>()
+            + self.intercept;
+        let value = 1.0 / (1.0 + (-logit).exp());
+        InversionVerdict {
             value,
-            threshold: self.threshold,
-            made_by_this_model: value > self.threshold,
-        })
+            threshold: self.threshold_probability,
+            made_by_this_model: value > self.threshold_probability,
+        }
     }
 }
 
@@ -169,7 +164,10 @@ impl Generator {
         request: &InvertRequest<'_>,
         on_step: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Inversion, OnnxError> {
-        let rule_steps = self.inversion_rule.as_ref().map(|rule| rule.steps);
+        let rule_steps = self
+            .inversion_rule
+            .as_ref()
+            .map(|rule| rule.inversion_steps);
         let steps = request.steps.or(rule_steps).unwrap_or(STEPS) as usize;
         let (picture, resized) = self.fit(request.picture)?;
         let image = pixels::sample(&picture);
@@ -177,18 +175,20 @@ impl Generator {
         let autoencoded = decode(&mut self.decoder, latents.view())?;
         let (trace, reconstructed_latents) = self.there_and_back(steps, &latents, on_step)?;
         let reconstructed = decode(&mut self.decoder, reconstructed_latents.view())?;
+        let clipped = autoencoded.mapv(|value| value.clamp(-1.0, 1.0));
+        let encoded_again = self.encode_sample(clipped.view())?;
         let statistics = statistics(&Comparison {
             image: image.view(),
             autoencoded: autoencoded.view(),
-            reconstructed: reconstructed.view(),
+            encoded_again: encoded_again.view(),
             reconstructed_latents: reconstructed_latents.view(),
             trace: &trace,
         });
         let rule = self
             .inversion_rule
             .as_ref()
-            .filter(|rule| rule.steps as usize == steps);
-        let verdict = rule.map(|rule| rule.apply(&statistics)).transpose()?;
+            .filter(|rule| rule.inversion_steps as usize == steps);
+        let verdict = rule.map(|rule| rule.apply(&statistics));
         let mut strip = Vec::with_capacity(request.preview_steps);
         for index in preview_indices(trace.steps.len(), request.preview_steps) {
             let sample = decode(&mut self.decoder, trace.steps[index].sample.view())?;
@@ -291,53 +291,37 @@ impl Generator {
 struct Comparison<'a> {
     image: ArrayView4<'a, f32>,
     autoencoded: ArrayView4<'a, f32>,
-    reconstructed: ArrayView4<'a, f32>,
+    encoded_again: ArrayView4<'a, f32>,
     reconstructed_latents: ArrayView4<'a, f32>,
     trace: &'a Trace,
 }
 
 fn statistics(comparison: &Comparison<'_>) -> BTreeMap<String, f64> {
-    let trace = comparison.trace;
-    let latents = trace.original.view();
-    let path: Vec<f64> = trace
-        .steps
-        .iter()
-        .map(|step| mean_square(latents, step.pred_original_sample.view()))
-        .collect();
-    let noise = trace.noise();
-    let count = noise.len() as f64;
-    let mean = noise.iter().map(|&value| f64::from(value)).sum::<f64>() / count;
-    let moment = |power: i32| {
-        let deviations = noise
-            .iter()
-            .map(|&value| (f64::from(value) - mean).powi(power));
-        deviations.sum::<f64>() / count
-    };
-    let variance = moment(2).max(f64::MIN_POSITIVE);
+    let latents = comparison.trace.original.view();
+    let first_output = comparison.trace.steps.first().map(|step| &step.noise_pred);
     let values = [
-        mean_abs(comparison.image, comparison.autoencoded),
-        mean_square(comparison.image, comparison.autoencoded),
-        mean_square(latents, comparison.reconstructed_latents),
-        mean_square(comparison.image, comparison.reconstructed),
-        path.iter().sum::<f64>() / path.len().max(1) as f64,
-        path.last().copied().unwrap_or(0.0),
-        mean.abs(),
-        variance.sqrt(),
-        moment(4) / (variance * variance),
-        neighbour_covariance(noise.view(), mean) / variance,
+        log_mse(comparison.autoencoded, comparison.image),
+        (mean_of(comparison.autoencoded, comparison.image, f64::abs) + MEAN_ABS_FLOOR).ln(),
+        log_mse(comparison.encoded_again, latents),
+        log_mse(comparison.reconstructed_latents, latents),
+        log_mean_square(comparison.trace.noise().view()),
+        first_output.map_or(f64::NAN, |output| log_mean_square(output.view())),
+        log_mean_square(latents),
     ];
     let names = STATISTICS.map(str::to_owned);
     names.into_iter().zip(values).collect()
 }
 
-fn mean_square(left: ArrayView4<'_, f32>, right: ArrayView4<'_, f32>) -> f64 {
-    mean_of(left, right, |difference| difference * difference)
+fn log_mse(left: ArrayView4<'_, f32>, right: ArrayView4<'_, f32>) -> f64 {
+    (mean_of(left, right, |difference| difference * difference) + MEAN_SQUARE_FLOOR).ln()
 }
 
-fn mean_abs(left: ArrayView4<'_, f32>, right: ArrayView4<'_, f32>) -> f64 {
-    mean_of(left, right, f64::abs)
+fn log_mean_square(array: ArrayView4<'_, f32>) -> f64 {
+    let total: f64 = array.iter().map(|&value| f64::from(value).powi(2)).sum();
+    (total / array.len().max(1) as f64 + MEAN_SQUARE_FLOOR).ln()
 }
 
+/// Mean of a measure of the differences.
 fn mean_of(
     left: ArrayView4<'_, f32>,
     right: ArrayView4<'_, f32>,
@@ -348,28 +332,4 @@ fn mean_of(
         .map(|(&left, &right)| measure(f64::from(left) - f64::from(right)))
         .sum();
     total / left.len().max(1) as f64
-}
-
-/// Mean product of the deviations of horizontal and vertical neighbours.
-fn neighbour_covariance(noise: ArrayView4<'_, f32>, mean: f64) -> f64 {
-    let (batch, channels, height, width) = noise.dim();
-    let (mut total, mut pairs) = (0.0, 0_usize);
-    for row in 0..batch {
-        for channel in 0..channels {
-            for y in 0..height {
-                for x in 0..width {
-                    let here = f64::from(noise[[row, channel, y, x]]) - mean;
-                    if x + 1 < width {
-                        total += here * (f64::from(noise[[row, channel, y, x + 1]]) - mean);
-                        pairs += 1;
-                    }
-                    if y + 1 < height {
-                        total += here * (f64::from(noise[[row, channel, y + 1, x]]) - mean);
-                        pairs += 1;
-                    }
-                }
-            }
-        }
-    }
-    total / pairs.max(1) as f64
 }

@@ -144,7 +144,14 @@ impl Manifest {
             .filter_map(|file| self.check_file(file).err())
             .collect();
         let listed: BTreeSet<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
-        self.find_unlisted(&self.models, "", &listed, &mut mismatches);
+        let mut found = Vec::new();
+        if let Err(error) = self.find_files("", &mut found) {
+            mismatches.push(error);
+        }
+        let unlisted = found
+            .into_iter()
+            .filter(|path| !listed.contains(path.as_str()));
+        mismatches.extend(unlisted.map(|path| Mismatch::Unlisted { path }));
         if mismatches.is_empty() {
             Ok(())
         } else {
@@ -178,46 +185,38 @@ impl Manifest {
         Ok(())
     }
 
-    fn find_unlisted(
-        &self,
-        folder: &Path,
-        prefix: &str,
-        listed: &BTreeSet<&str>,
-        mismatches: &mut Vec<Mismatch>,
-    ) {
-        let entries = match std::fs::read_dir(folder) {
-            Ok(entries) => entries,
-            Err(error) => {
-                mismatches.push(Mismatch::Unreadable {
-                    path: prefix.to_owned(),
-                    reason: error.to_string(),
-                });
-                return;
-            }
+    /// Collects the paths of the files below `relative` that must be listed.
+    fn find_files(&self, relative: &str, found: &mut Vec<String>) -> Result<(), Mismatch> {
+        let unreadable = |error: std::io::Error| Mismatch::Unreadable {
+            path: relative.to_owned(),
+            reason: error.to_string(),
         };
-        let mut paths: Vec<PathBuf> = entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .collect();
-        paths.sort();
-        for path in paths {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let relative = if prefix.is_empty() {
+        let entries = std::fs::read_dir(self.models.join(relative)).map_err(unreadable)?;
+        let mut names = Vec::new();
+        for entry in entries {
+            names.push(entry.map_err(unreadable)?.file_name());
+        }
+        names.sort();
+        for name in names {
+            let name = name.to_string_lossy();
+            let path = if relative.is_empty() {
                 name.into_owned()
             } else {
-                format!("{prefix}/{name}")
+                format!("{relative}/{name}")
             };
-            if path.is_dir() {
-                if !WORKING_FOLDERS.contains(&relative.as_str()) {
-                    self.find_unlisted(&path, &relative, listed, mismatches);
+            if self.models.join(&path).is_dir() {
+                if !WORKING_FOLDERS.contains(&path.as_str()) {
+                    self.find_files(&path, found)?;
                 }
-                continue;
-            }
-            let description = path
-                .extension()
-                .is_some_and(|ending| DESCRIPTIONS.iter().any(|known| ending == *known));
-            if relative != MANIFEST_FILE && !description && !listed.contains(relative.as_str()) {
-                mismatches.push(Mismatch::Unlisted { path: relative });
+            } else if path != MANIFEST_FILE && !is_description(&path) {
+                found.push(path);
             }
         }
+        Ok(())
     }
+}
+
+fn is_description(path: &str) -> bool {
+    let ending = Path::new(path).extension();
+    ending.is_some_and(|ending| DESCRIPTIONS.iter().any(|known| ending == *known))
 }

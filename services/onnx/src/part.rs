@@ -75,7 +75,7 @@ impl Part {
         accepted
             .iter()
             .find_map(|name| find(&self.outputs, name))
-            .or_else(|| match self.outputs.as_slice() {
+            .or(match self.outputs.as_slice() {
                 [only] => Some(only),
                 _ => None,
             })

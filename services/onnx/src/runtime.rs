@@ -125,7 +125,9 @@ impl Runtime {
             path: path.to_owned(),
             reason,
         };
-        let builder = self.session_builder().map_err(refuse)?;
+        let builder = self
+            .session_builder()
+            .map_err(|error| refuse(error.to_string()))?;
         let mut builder = match self.status.used {
             Provider::Cpu => builder,
             Provider::Cuda => self.with_cuda(builder)?,
@@ -138,16 +140,14 @@ impl Runtime {
     /// Own threads for each session, which sleep while they wait: threads that spin made a run two
     /// to three times slower on cores shared with other work. Operators run one after another and
     /// in their deterministic form, so that equal inputs give equal bits.
-    fn session_builder(&self) -> Result<SessionBuilder, String> {
-        let builder = Session::builder(&self.environment).map_err(|error| error.to_string())?;
-        let builder = builder
-            .with_intra_threads(self.threads)
-            .and_then(|builder| builder.with_inter_threads(1))
-            .and_then(|builder| builder.with_parallel_execution(false))
-            .and_then(|builder| builder.with_intra_op_spinning(false))
-            .and_then(|builder| builder.with_inter_op_spinning(false))
-            .and_then(|builder| builder.with_deterministic_compute(true));
-        builder.map_err(|error| error.to_string())
+    fn session_builder(&self) -> ort::Result<SessionBuilder> {
+        Ok(Session::builder(&self.environment)?
+            .with_intra_threads(self.threads)?
+            .with_inter_threads(1)?
+            .with_parallel_execution(false)?
+            .with_intra_op_spinning(false)?
+            .with_inter_op_spinning(false)?
+            .with_deterministic_compute(true)?)
     }
 
     /// The provider worked at the start; a session that it refuses now falls back all the same,
@@ -228,15 +228,7 @@ fn prove_cuda_status(
 /// Runs the probe on CUDA with the fall-back to the processor switched off: a library that was
 /// merely compiled with CUDA fails here.
 fn prove_cuda(environment: &Environment) -> Result<(), String> {
-    let builder = Session::builder(environment).map_err(|error| error.to_string())?;
-    let builder = builder
-        .with_disable_cpu_fallback()
-        .and_then(|builder| builder.with_execution_providers([cuda()]));
-    let mut builder = builder.map_err(|error| error.to_string())?;
-    let mut session = builder
-        .commit_from_memory(PROBE_MODEL)
-        .map_err(|error| error.to_string())?;
-    let sum = run_probe(&mut session).map_err(|error| error.to_string())?;
+    let sum = run_probe(environment).map_err(|error| error.to_string())?;
     if sum == [2.0, 4.0] {
         Ok(())
     } else {
@@ -244,7 +236,11 @@ fn prove_cuda(environment: &Environment) -> Result<(), String> {
     }
 }
 
-fn run_probe(session: &mut Session) -> ort::Result<Vec<f32>> {
+fn run_probe(environment: &Environment) -> ort::Result<Vec<f32>> {
+    let mut session = Session::builder(environment)?
+        .with_disable_cpu_fallback()?
+        .with_execution_providers([cuda()])?
+        .commit_from_memory(PROBE_MODEL)?;
     let input = TensorRef::from_array_view(([2_usize], &[1.0_f32, 2.0][..]))?;
     let outputs = session.run(ort::inputs!["x" => input])?;
     let (_, values) = outputs["y"].try_extract_tensor::<f32>()?;

@@ -145,9 +145,9 @@ fn inversion_and_reconstruction_follow_the_reference() {
 #[test]
 fn a_rule_in_the_model_folder_gives_a_verdict() {
     let folder = scratch_copy("conditional");
-    let rule = r#"{"version": 1, "steps": 6, "bias": 0.5, "threshold": 0.0, "note": "ignored",
-        "terms": [{"statistic": "noise_std", "weight": 2.0},
-                  {"statistic": "autoencoder_mse", "weight": -1.0, "log": true}]}"#;
+    let rule = r#"{"version": 1, "inversion_steps": 6, "note": "ignored", "intercept": 0.25,
+        "features": ["noise_log_mean_square", "reconstruction_log_mse"],
+        "coefficients": [2.0, -1.0], "threshold_probability": 0.5}"#;
     std::fs::write(folder.path().join("inversion.json"), rule).unwrap();
     let picture = Picture {
         width: 31,
@@ -159,19 +159,23 @@ fn a_rule_in_the_model_folder_gives_a_verdict() {
         steps: None,
         preview_steps: 0,
     };
-    let found = open(folder.path())
-        .invert(&request, &mut support::on)
-        .unwrap();
+    let mut generator = open(folder.path());
+    let found = generator.invert(&request, &mut support::on).unwrap();
     let verdict = found.verdict.unwrap();
     let statistic = |name: &str| found.statistics[name];
-    let value = 0.5 + 2.0 * statistic("noise_std") - statistic("autoencoder_mse").ln();
-    assert!((verdict.value - value).abs() < 1e-9);
-    assert_eq!(verdict.made_by_this_model, value > 0.0);
+    let logit =
+        0.25 + 2.0 * statistic("noise_log_mean_square") - statistic("reconstruction_log_mse");
+    assert!((verdict.value - 1.0 / (1.0 + (-logit).exp())).abs() < 1e-12);
+    assert_eq!(verdict.made_by_this_model, logit > 0.0);
     assert!(found.resized);
-    assert_eq!(
-        (found.reconstruction.width, found.reconstruction.height),
-        (16, 16)
-    );
+    let (width, height) = (found.reconstruction.width, found.reconstruction.height);
+    assert_eq!((width, height), (16, 16));
+    let other_steps = InvertRequest {
+        steps: Some(5),
+        ..request
+    };
+    let found = generator.invert(&other_steps, &mut support::on).unwrap();
+    assert_eq!(found.verdict, None);
 }
 
 /// The bits of everything that a generation hands out.
