@@ -1,6 +1,7 @@
 //! Developers' commands: native parts, demonstration, tests, benchmarks, fixtures.
 
 mod all_tests;
+mod bench;
 mod client;
 mod demo;
 mod model_manifest;
@@ -48,6 +49,15 @@ enum Command {
         /// Port of the service.
         #[arg(long, default_value_t = 8080)]
         port: u16,
+    },
+    /// Measures the figures that the project reports; prints a table and one JSON document.
+    Bench {
+        /// Measures programs of the release profile.
+        #[arg(long)]
+        release: bool,
+        /// Also measures the demonstration from nothing: no native parts, no builds.
+        #[arg(long)]
+        cold: bool,
     },
     /// Runs every test; needs nothing that somebody started by hand.
     #[command(trailing_var_arg = true)]
@@ -99,6 +109,15 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
                     port: *port,
                 },
             );
+        }
+        Command::Bench { release, cold } => {
+            bench::run(
+                &workspace,
+                bench::Options {
+                    release: *release,
+                    cold: *cold,
+                },
+            )?;
         }
         Command::Test { arguments } => return all_tests::run(&workspace, arguments),
         Command::Sqlx { check } => queries::run(&workspace, *check)?,

@@ -59,12 +59,19 @@ impl Workspace {
     /// Builds programs in the development profile and returns where they lie. Cargo shows its own progress on standard
     /// error. The whole workspace is selected, so that its tests share every build of a dependency.
     pub fn build(&self, programs: &[&str]) -> Result<Vec<PathBuf>> {
+        self.build_with(programs, &[])
+    }
+
+    /// As [`build`](Self::build), with further arguments for cargo.
+    pub fn build_with(&self, programs: &[&str], arguments: &[&str]) -> Result<Vec<PathBuf>> {
         let mut command = self.cargo();
-        command.args([
-            "build",
-            "--workspace",
-            "--message-format=json-render-diagnostics",
-        ]);
+        command
+            .args([
+                "build",
+                "--workspace",
+                "--message-format=json-render-diagnostics",
+            ])
+            .args(arguments);
         for program in programs {
             command.args(["--bin", program]);
         }
