@@ -118,6 +118,8 @@ fn serve(
     let state = web::Data::from(state);
     let server = HttpServer::new(move || crate::routes::app(state.clone()))
         .shutdown_timeout(drain_s)
+        // A client that closes its side has left: its work is dropped and the turn is free.
+        .h1_allow_half_closed(false)
         .disable_signals()
         .listen(listener)
         .map_err(StartupError::Server)?
