@@ -3,11 +3,10 @@
     python evaluate.py --index .training/copies/index.csv --traces traces.jsonl \
         --detector ../../detector --output .
 
-Writes `report.json` and plots. What "unseen" means for each figure:
-- leave one generator out: the head is fitted without that generator's pictures;
-- validation generators: the head was never fitted on any picture of the validation role;
-- leave one real source out: fitted without that source's photographs;
-- calibration: five-fold over pictures, so that no picture is judged by a calibration that saw it.
+Writes `report.json` and plots. No picture is judged by a head that saw it (`crossfit.py`):
+- leave one generator set out: head and judged photographs as if the set did not exist;
+- leave one real source out: fitted without that source and without the half of the sets it is compared with;
+- calibration and verdicts: five-fold over pictures, so that no picture is judged by thresholds that saw it.
 """
 
 import argparse
@@ -26,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "training" / "detec
 
 import calibrate
 import canaries
+import crossfit
 import heads
 import plots
 import traces
@@ -74,50 +74,43 @@ class Exported:
         return np.mean([s.run(None, {"features": rows})[0] for s in self.sessions], axis=0)
 
 
-def leave_one_generator_out(training, validation, make_head) -> dict:
-    """Each training generator against the photographs of the validation role."""
-    photographs = validation.select(lambda row: row["label"] == "real")
+def leave_one_set_out(judged, cross) -> tuple[dict, dict]:
+    """Each set of generated pictures, and each family in it, against the validation role's photographs."""
+    photographs = judged.select(lambda row: row["label"] == "real")
+    art = judged.select(lambda row: row["label"] == "art")
     tier = photographs.column("tier")
-    out = {}
-    for source in sorted({row["source"] for row in training.copies if row["generated"]}):
-        head = make_head().fit(training.select(lambda row: row["source"] != source))
-        left_out = training.select(lambda row: row["source"] == source)
+    sets, families = {}, {}
+    for name, head in cross.heads.items():
+        left_out = judged.select(lambda row: row["source"] == name)
         negatives, positives = heads.scores(head, photographs), heads.scores(head, left_out)
-        out[source] = by_tier(negatives, positives, tier, left_out.column("tier"))
-        out[source]["average_precision"] = precision(negatives, positives)
-    return out
+        sets[name] = by_tier(negatives, positives, tier, left_out.column("tier"))
+        sets[name]["average_precision"] = precision(negatives, positives)
+        sets[name]["against_art"] = auc(heads.scores(head, art), positives)
+        members = np.array([family(row["generator"]) for row in left_out.copies])
+        for title in sorted(set(members)):
+            row = by_tier(negatives, positives[members == title], tier, left_out.column("tier")[members == title])
+            families.setdefault(title, {})[name] = {"all": row["all"], "copies": row["copies"]}
+    return sets, families
 
 
-def unseen_generators(validation, scores) -> dict:
-    """Generated pictures of the validation role against its photographs, by set and by family."""
-    label, tier = validation.column("label"), validation.column("tier")
-    real = label == "real"
-    out = {"by_set": {}, "by_family": {}}
-    names = {"by_set": validation.column("source"),
-             "by_family": np.array([family(row["generator"]) for row in validation.copies])}
-    for kind, values in names.items():
-        for name in sorted(set(values[label == "generated"])):
-            here = (label == "generated") & (values == name)
-            out[kind][name] = by_tier(scores[real], scores[here], tier[real], tier[here])
-    here = label == "generated"
-    out["together"] = by_tier(scores[real], scores[here], tier[real], tier[here])
-    out["together"]["average_precision"] = precision(scores[real], scores[here])
-    return out
-
-
-def leave_one_real_source_out(training, validation, make_head) -> dict:
-    """Photographs (and art) of a source that the head was not fitted on, against unseen generators."""
-    made = validation.select(lambda row: row["label"] == "generated")
+def leave_one_real_source_out(table, judged, make_head) -> dict:
+    """Photographs (or art) of a source new to the head against generated sets new to the head."""
+    halves = [crossfit.sets_of(table)[0::2], crossfit.sets_of(table)[1::2]]
     out = {}
-    for source in sorted({row["source"] for row in training.copies if not row["generated"]}):
-        head = make_head().fit(training.select(lambda row: row["source"] != source))
-        left_out = validation.select(lambda row: row["source"] == source)
-        others = validation.select(lambda row: row["label"] == "real" and row["source"] != source)
-        negatives, positives = heads.scores(head, left_out), heads.scores(head, made)
-        limit = calibrate.upper_bound(heads.scores(head, others), calibrate.FALSE_POSITIVES_MAX)
-        out[source] = by_tier(negatives, positives, left_out.column("tier"), made.column("tier"))
+    for source in sorted({row["source"] for row in judged.copies if not row["generated"]}):
+        left_out = judged.select(lambda row: row["source"] == source)
+        others = judged.select(lambda row: row["label"] == "real" and row["source"] != source)
+        results, alarms = [], []
+        for half in halves:
+            head = crossfit.fitted_without(table, make_head, (source, *half))
+            made = judged.select(lambda row: row["source"] in half)
+            negatives, positives = heads.scores(head, left_out), heads.scores(head, made)
+            results.append(by_tier(negatives, positives, left_out.column("tier"), made.column("tier")))
+            limit = calibrate.upper_bound(heads.scores(head, others), calibrate.FALSE_POSITIVES_MAX)
+            alarms.append(float((negatives >= limit).mean()))
+        out[source] = {key: round(float(np.mean([row[key] for row in results])), 3) for key in ("all", *TIERS)}
         out[source]["copies"] = len(left_out.copies)
-        out[source]["false_positives_at_5_percent_of_the_others"] = round(float((negatives >= limit).mean()), 3)
+        out[source]["false_positives_at_5_percent_of_the_others"] = round(float(np.mean(alarms)), 3)
     return out
 
 
@@ -133,18 +126,14 @@ def calibration_error(probabilities: np.ndarray, generated: np.ndarray, weight: 
     return round(float(total / weight.sum()), 4)
 
 
-def balanced(generated: np.ndarray) -> np.ndarray:
-    return np.where(generated == 1, 0.5 / generated.mean(), 0.5 / (1 - generated.mean()))
-
-
-def cross_fitted(validation, scores, quality, seed: int):
+def five_fold(copies, scores, quality, seed: int):
     """Probability, verdict and stratum of each copy under calibrations of the other folds."""
-    stratum = calibrate.stratum_of(quality.measure(validation))
+    stratum = calibrate.stratum_of(quality.measure(copies))
     known, verdicts = np.zeros(len(scores)), np.array(["Inconclusive"] * len(scores), dtype=object)
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
-    for fitted, judged in folds.split(scores, validation.column("label"), validation.column("picture")):
+    for fitted, judged in folds.split(scores, copies.column("label"), copies.column("picture")):
         kept = set(fitted.tolist())
-        part = validation.select(lambda row: row["number"] in kept)
+        part = copies.select(lambda row: row["number"] in kept)
         strata, limits = calibrate.fit(part, scores[fitted], quality)
         known[judged] = calibrate.apply(strata, stratum[judged], scores[judged])
         for index in judged:
@@ -167,11 +156,11 @@ def verdict_shares(verdicts: np.ndarray) -> dict:
     return out
 
 
-def calibrated(validation, scores, quality, seed: int) -> dict:
-    known, verdicts, stratum = cross_fitted(validation, scores, quality, seed)
-    generated, label, tier = validation.generated(), validation.column("label"), validation.column("tier")
-    weight = balanced(generated)
-    measured, true = quality.measure(validation), validation.column("quality").astype(float)
+def calibrated(judged, scores, quality, seed: int) -> dict:
+    known, verdicts, stratum = five_fold(judged, scores, quality, seed)
+    generated, label, tier = judged.generated(), judged.column("label"), judged.column("tier")
+    weight = crossfit.set_weights(judged)
+    measured, true = quality.measure(judged), judged.column("quality").astype(float)
     out = {
         "expected_calibration_error": calibration_error(known, generated, weight),
         "brier": round(float(np.average((known - generated) ** 2, weights=weight)), 4),
@@ -183,27 +172,33 @@ def calibrated(validation, scores, quality, seed: int) -> dict:
         out["by_stratum"][name] = {
             "copies": int(inside.sum()), "copies_by_tier": {t: int((inside & (tier == t)).sum()) for t in TIERS},
             "auc": auc(scores[inside & (label == "real")], scores[inside & (generated == 1)]),
-            "expected_calibration_error": calibration_error(known[inside], generated[inside], balanced(generated[inside])),
-            "brier": round(float(np.average((known[inside] - generated[inside]) ** 2, weights=balanced(generated[inside]))), 4),
+            "expected_calibration_error": calibration_error(known[inside], generated[inside], weight[inside]),
+            "brier": round(float(np.average((known[inside] - generated[inside]) ** 2, weights=weight[inside])), 4),
         }
     for name in ("real", "art", "generated"):
         out["verdicts"][name] = {"all": verdict_shares(verdicts[label == name])}
         for t in TIERS:
             out["verdicts"][name][t] = verdict_shares(verdicts[(label == name) & (tier == t)])
-    sources = validation.column("source")
+    sources = judged.column("source")
     out["verdicts_by_source"] = {s: verdict_shares(verdicts[sources == s]) for s in sorted(set(sources))}
     out["plot"] = (known, generated, weight)
     return out
 
 
-def compared_heads(training, validation) -> dict:
-    """Macro mean of leave-one-generator-out for each kind of head, the choice between them."""
-    kinds = {"trees": heads.Trees, "logistic": heads.Logistic, "mean": lambda: heads.Mean(heads.Trees(), heads.Logistic())}
+def unseen(judged, head) -> dict:
+    """Validation sets under a head that saw generated pictures of the training role alone."""
+    real = judged.select(lambda row: row["label"] == "real")
     out = {}
-    for name, make_head in kinds.items():
-        left = leave_one_generator_out(training, validation, make_head)
-        out[name] = round(float(np.mean([row["all"] for row in left.values()])), 3)
+    for name in sorted({row["source"] for row in judged.copies if row["generated"] and row["role"] == "validation"}):
+        made = judged.select(lambda row: row["source"] == name)
+        out[name] = by_tier(heads.scores(head, real), heads.scores(head, made), real.column("tier"), made.column("tier"))
     return out
+
+
+def mean_auc(sets: dict) -> dict:
+    """Macro mean over the sets, and the smallest."""
+    out = {key: round(float(np.mean([row[key] for row in sets.values()])), 3) for key in ("all", *TIERS, "against_art")}
+    return {"macro": out, "min": min(row["all"] for row in sets.values())}
 
 
 def git(*arguments: str) -> str:
@@ -219,17 +214,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     table = traces.load(args.index, args.traces)
-    for_training = table.select(lambda row: row["role"] == "train")
-    validation = table.select(lambda row: row["role"] == "validation")
-    for number, row in enumerate(validation.copies):
+    judged = crossfit.judged(table)
+    for number, row in enumerate(judged.copies):
         row["number"] = number
-    make_head = lambda: heads.Mean(heads.Trees(args.seed), heads.Logistic())
-    scores = heads.scores(Exported(args.detector), validation)
-    label, tier = validation.column("label"), validation.column("tier")
-    made = label == "generated"
-    quality = calibrate.Quality().fit(for_training)
-    left_out = leave_one_generator_out(for_training, validation, make_head)
-    calibration = calibrated(validation, scores, quality, args.seed)
+    make_head = lambda: heads.Trees(args.seed)
+    cross = crossfit.CrossFit(table, make_head)
+    scores = cross.scores(judged, Exported(args.detector))
+    label = judged.column("label")
+    quality = calibrate.Quality().fit(table.select(lambda row: row["role"] == "train"))
+    sets, families = leave_one_set_out(judged, cross)
+    other_sets, _ = leave_one_set_out(judged, crossfit.CrossFit(table, heads.Logistic))
+    narrow = table.select(lambda row: not row["generated"] or row["role"] == "train")
+    narrow_head = crossfit.fitted_without(narrow, make_head)
+    calibration = calibrated(judged, scores, quality, args.seed)
     plot = calibration.pop("plot")
     report = {
         "command": "python evaluate.py --index INDEX --traces TRACES --detector ../../detector --output .",
@@ -237,13 +234,10 @@ def main() -> None:
         "machine": f"{platform.machine()}, 2 cores, busy with other work; Python {platform.python_version()}",
         "copies": {role: {name: int(sum(row["role"] == role and row["label"] == name for row in table.copies))
                           for name in ("real", "art", "generated")} for role in ("train", "validation")},
-        "heads_compared_leave_one_generator_out_macro_auc": compared_heads(for_training, validation),
-        "leave_one_generator_out": left_out,
-        "leave_one_generator_out_macro_auc": round(float(np.mean([row["all"] for row in left_out.values()])), 3),
-        "leave_one_generator_out_min_auc": min(row["all"] for row in left_out.values()),
-        "generators_never_trained_on": unseen_generators(validation, scores),
-        "art_against_generated": by_tier(scores[label == "art"], scores[made], tier[label == "art"], tier[made]),
-        "leave_one_real_source_out": leave_one_real_source_out(for_training, validation, make_head),
+        "leave_one_set_out": {"auc": mean_auc(sets), "sets": sets, "families": families},
+        "leave_one_set_out_of_logistic_regression": mean_auc(other_sets),
+        "fitted_on_generated_pictures_of_the_training_role_alone": unseen(judged, narrow_head),
+        "leave_one_real_source_out": leave_one_real_source_out(table, judged, make_head),
         "calibration": calibration,
         "controls": canaries.all_of(table, args.index, make_head, args.seed),
     }

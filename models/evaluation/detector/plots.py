@@ -31,9 +31,8 @@ def reliability(path: Path, probabilities, generated, weight, bins: int = 10) ->
 
 
 def generators(path: Path, report: dict) -> None:
-    """AUC by generator and tier."""
-    rows = {f"{name} (left out)": row for name, row in report["leave_one_generator_out"].items()}
-    rows |= {f"{name} (validation)": row for name, row in report["generators_never_trained_on"]["by_set"].items()}
+    """AUC by left-out set of generated pictures and tier."""
+    rows = report["leave_one_set_out"]["sets"]
     figure, axes = plt.subplots(figsize=(7, 0.42 * len(rows) + 1.4))
     for offset, (tier, colour) in enumerate(zip(("clean", "web", "hard"), ("#2f855a", "#b7791f", "#c53030"))):
         places = np.arange(len(rows)) + 0.25 * (offset - 1)

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
+from crossfit import set_weights
 from traces import Table
 
 # From the highest quality down: name and smallest measured quality. The web tier is compressed with
@@ -42,9 +43,10 @@ def stratum_of(quality: np.ndarray) -> np.ndarray:
     return np.argmax(quality[:, None] >= bounds[None, :], axis=1)
 
 
-def platt(scores: np.ndarray, generated: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept at equal base rates of both classes."""
-    model = LogisticRegression(C=1e4, class_weight="balanced").fit(scores.reshape(-1, 1), generated)
+def platt(scores: np.ndarray, generated: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept; the weights make the base rates of both classes equal."""
+    weights = np.where(generated == 1, weights / weights[generated == 1].sum(), weights / weights[generated == 0].sum())
+    model = LogisticRegression(C=1e4).fit(scores.reshape(-1, 1), generated, sample_weight=weights * len(weights))
     return max(float(model.coef_[0, 0]), 0.0), float(model.intercept_[0])
 
 
@@ -60,7 +62,7 @@ def upper_bound(values: np.ndarray, share_above: float) -> float:
 
 
 def thresholds(probabilities: np.ndarray, labels: np.ndarray) -> dict:
-    """Both thresholds of one stratum from labelled validation pictures; None where they decide too little."""
+    """Both thresholds of one stratum from labelled pictures; None where they decide too little."""
     real, art, made = (probabilities[labels == name] for name in ("real", "art", "generated"))
     high = max(upper_bound(real, FALSE_POSITIVES_MAX), upper_bound(art, ART_FALSE_POSITIVES_MAX))
     low = -upper_bound(-made, MISSES_MAX)
@@ -71,13 +73,13 @@ def thresholds(probabilities: np.ndarray, labels: np.ndarray) -> dict:
 
 
 def fit(table: Table, scores: np.ndarray, quality: Quality) -> tuple[list[dict], list[dict]]:
-    """Calibration strata and thresholds from validation pictures."""
+    """Calibration strata and thresholds from pictures that the scoring heads did not see."""
     stratum = stratum_of(quality.measure(table))
-    labels, generated = table.column("label"), table.generated()
+    labels, generated, weights = table.column("label"), table.generated(), set_weights(table)
     strata, limits = [], []
     for index, (name, bound) in enumerate(STRATA):
         inside = stratum == index
-        slope, intercept = platt(scores[inside], generated[inside])
+        slope, intercept = platt(scores[inside], generated[inside], weights[inside])
         strata.append({"name": name, "quality_min": bound, "slope": slope, "intercept": intercept})
         known = probability(scores[inside], slope, intercept)
         limits.append({"name": name, **thresholds(known, labels[inside])})

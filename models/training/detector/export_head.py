@@ -66,18 +66,6 @@ def trees(booster: lightgbm.Booster) -> onnx.ModelProto:
     return model_of([node], [], booster.num_feature())
 
 
-def logistic(pipeline) -> onnx.ModelProto:
-    """Standardisation folded into the weights."""
-    scaler, regression = pipeline[0], pipeline[1]
-    weights = regression.coef_[0] / scaler.scale_
-    intercept = regression.intercept_[0] - (weights * scaler.mean_).sum()
-    initializers = [numpy_helper.from_array(weights.astype(np.float32).reshape(-1, 1), "weights"),
-                    numpy_helper.from_array(np.array([intercept], np.float32), "intercept")]
-    nodes = [helper.make_node("MatMul", ["features", "weights"], ["sums"]),
-             helper.make_node("Add", ["sums", "intercept"], ["scores"])]
-    return model_of(nodes, initializers, len(weights))
-
-
 def check(path: str, rows: np.ndarray, expected: np.ndarray, tolerance: float) -> float:
     """The largest difference between the exported head and the fitted one, refused over `tolerance`."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -3,8 +3,9 @@
     python fit_head.py --index .training/copies/index.csv --traces traces.jsonl \
         --schema ../../detector/features.json --output ../../detector
 
-Heads, and quality measurement, are fitted on the training role; calibration and thresholds on the
-validation role. PyTorch is not needed.
+Photographs and art of the training role, and generated pictures of nearly all sets, fit the head. Calibration and
+thresholds come from photographs and art of the validation role, which the head never saw, and from generated
+pictures scored by heads that never saw their set (`crossfit.py`). PyTorch is not needed.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 import onnx
 
 import calibrate
+import crossfit
 import export_head
 import heads
 import traces
@@ -44,30 +46,27 @@ def main() -> None:
     table = traces.load(args.index, args.traces)
     if names_digest(json.loads(args.schema.read_text())["names"]) != table.names_digest:
         raise SystemExit("the schema does not name the columns of the traces")
-    training = table.select(lambda row: row["role"] == "train")
-    validation = table.select(lambda row: row["role"] == "validation")
-    print(f"{len(training.copies)} training and {len(validation.copies)} validation copies")
+    judged = crossfit.judged(table)
+    head = crossfit.fitted_without(table, lambda: heads.Trees(args.seed))
+    cross = crossfit.CrossFit(table, lambda: heads.Trees(args.seed))
+    scores = cross.scores(judged, head)
+    print(f"{len(table.copies)} copies, {len(judged.copies)} of them judged by heads that did not see them")
 
-    trees, logistic = heads.Trees(args.seed), heads.Logistic()
-    head = heads.Mean(trees, logistic).fit(training)
     args.output.joinpath("heads").mkdir(parents=True, exist_ok=True)
-    exports = {"heads/trees.onnx": (export_head.trees(trees.booster), trees, 1e-4),
-               "heads/logistic.onnx": (export_head.logistic(logistic.model), logistic, 1e-3)}
-    for name, (model, fitted, tolerance) in exports.items():
-        path = args.output / name
-        onnx.save(model, str(path))
-        difference = export_head.check(str(path), validation.rows, fitted.patch_scores(validation.rows), tolerance)
-        print(f"{name}: {path.stat().st_size} bytes, largest difference {difference:.1e}")
+    path = args.output / "heads" / "trees.onnx"
+    onnx.save(export_head.trees(head.booster), str(path))
+    difference = export_head.check(str(path), judged.rows, head.patch_scores(judged.rows), 1e-4)
+    print(f"{path}: {path.stat().st_size} bytes, largest difference {difference:.1e}")
 
-    quality = calibrate.Quality().fit(training)
-    strata, limits = calibrate.fit(validation, heads.scores(head, validation), quality)
+    quality = calibrate.Quality().fit(table.select(lambda row: row["role"] == "train"))
+    strata, limits = calibrate.fit(judged, scores, quality)
     written(args.output / "calibration.json", {
         "version": VERSION, "quality": {"weights": quality.weights.tolist(), "intercept": quality.intercept},
         "strata": strata,
     })
     written(args.output / "thresholds.json", {"version": VERSION, "strata": limits})
     written(args.output / "detector.json", {
-        "name": NAME, "version": VERSION, "prior": "prior.onnx", "heads": list(exports),
+        "name": NAME, "version": VERSION, "prior": "prior.onnx", "heads": ["heads/trees.onnx"],
     })
     print(json.dumps({"strata": strata, "thresholds": limits}, indent=1))
 

@@ -9,11 +9,11 @@ from sklearn.preprocessing import StandardScaler
 from traces import Table, pooled
 
 TREES = {
-    "objective": "binary", "learning_rate": 0.03, "num_leaves": 15, "min_data_in_leaf": 40,
+    "objective": "binary", "learning_rate": 0.06, "num_leaves": 15, "max_bin": 63, "min_data_in_leaf": 40,
     "feature_fraction": 0.25, "bagging_fraction": 0.6, "bagging_freq": 1, "lambda_l2": 10.0,
-    "verbosity": -1, "deterministic": True, "force_row_wise": True, "num_threads": 2,
+    "verbosity": -1, "deterministic": True, "force_row_wise": True, "num_threads": 1,
 }
-ROUNDS = 400
+ROUNDS = 200
 
 
 def weights(table: Table) -> np.ndarray:
@@ -58,21 +58,6 @@ class Logistic:
 
     def patch_scores(self, rows: np.ndarray) -> np.ndarray:
         return self.model.decision_function(rows)
-
-
-class Mean:
-    """The mean of several heads' raw scores."""
-
-    def __init__(self, *heads):
-        self.heads = heads
-
-    def fit(self, table: Table) -> "Mean":
-        for head in self.heads:
-            head.fit(table)
-        return self
-
-    def patch_scores(self, rows: np.ndarray) -> np.ndarray:
-        return np.mean([head.patch_scores(rows) for head in self.heads], axis=0)
 
 
 def scores(head, table: Table) -> np.ndarray:

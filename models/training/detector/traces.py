@@ -56,6 +56,8 @@ def load(index: Path, traces: Path) -> Table:
     with open(traces) as file:
         for line in file:
             traced = json.loads(line)
+            if "error" in traced:
+                continue
             name = "/".join(traced["path"].split("/")[-2:])
             if name not in known or not traced["features"]["patches"]:
                 continue

@@ -14,6 +14,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => TraceConfig::default(),
     };
     config.check()?;
-    println!("{}", serde_json::to_string_pretty(&FeatureSchema::of(&config))?);
+    println!(
+        "{}",
+        serde_json::to_string_pretty(&FeatureSchema::of(&config))?
+    );
     Ok(())
 }

@@ -7,8 +7,10 @@ use diffusion::NoisePredictor;
 use ndarray::{Array4, ArrayView4};
 use serde::Deserialize;
 
-const WIDTH: usize = 272;
-const HEIGHT: usize = 200;
+#[path = "../../../tests/golden/detector/picture.rs"]
+mod picture;
+
+use picture::{HEIGHT, WIDTH, synthetic_picture};
 
 /// 32-bit samples on both sides, added up in another order, under logarithms of small powers.
 const TOLERANCE: f64 = 2e-3;
@@ -50,31 +52,6 @@ impl NoisePredictor for HighPass {
             2.0 * ((sample[[n, c, y, x]] - blur) / (4.0 * noise_level) as f32).tanh()
         }))
     }
-}
-
-fn synthetic_picture() -> Vec<u8> {
-    let mut rgb = Vec::with_capacity(WIDTH * HEIGHT * 3);
-    for y in 0..HEIGHT as u32 {
-        for x in 0..WIDTH as u32 {
-            for c in 0..3_u32 {
-                let hashed = x
-                    .wrapping_mul(374_761_393)
-                    .wrapping_add(y.wrapping_mul(668_265_263))
-                    .wrapping_add(c.wrapping_mul(2_246_822_519));
-                let hashed = (hashed ^ (hashed >> 13)).wrapping_mul(1_274_126_177);
-                let noise = (hashed ^ (hashed >> 16)) % 32;
-                let mut value = 60 + x / 4 + y / 5 + 8 * c + noise * x / WIDTH as u32;
-                if y > 120 && (x / 8 + y / 8) % 2 == 0 {
-                    value += 9;
-                }
-                if x < 90 && y < 90 {
-                    value = 255;
-                }
-                rgb.push(u8::try_from(value.min(255)).unwrap());
-            }
-        }
-    }
-    rgb
 }
 
 fn config() -> TraceConfig {
