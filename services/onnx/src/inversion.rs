@@ -18,8 +18,10 @@ use crate::unet::{ConditionedUnet, Conditioning};
 pub const STEPS: u32 = 20;
 /// Added to mean squares before their logarithm is taken; equal pictures have 0.
 const MEAN_SQUARE_FLOOR: f64 = 1e-8;
-/// Added to mean magnitudes before their logarithm is taken.
-const MEAN_ABS_FLOOR: f64 = 1e-6;
+/// Corrections of the latents when `inversion.json` names no number.
+const REFINEMENTS: usize = 4;
+/// Most corrections of the latents: each runs decoder and encoder once.
+pub const REFINEMENTS_MAX: usize = 64;
 /// The version of `inversion.json` that is known.
 const RULE_VERSION: u32 = 1;
 
@@ -76,36 +78,42 @@ pub struct InversionVerdict {
 pub struct InversionRule {
     /// Version of this form; 1.
     pub version: u32,
-    /// Steps of inversion and reconstruction that the rule was fitted with.
-    pub inversion_steps: u32,
     /// Names of [`STATISTICS`].
-    pub features: Vec<String>,
-    /// One for each feature.
+    pub statistics: Vec<String>,
+    /// One for each statistic.
     pub coefficients: Vec<f64>,
-    /// Added to the weighted features.
+    /// Added to the weighted statistics.
     pub intercept: f64,
     /// Probabilities above it say yes.
     pub threshold_probability: f64,
+    /// Corrections of the latents that the rule was fitted with.
+    #[serde(default)]
+    pub refinements: Option<usize>,
+    /// Steps of inversion and reconstruction that the rule was fitted with; absent when it does not
+    /// depend on them.
+    #[serde(default)]
+    pub inversion_steps: Option<u32>,
 }
 
-/// The statistics, natural logarithms all: x is the picture in -1..1, z its latents, E and D
-/// encoder and decoder.
+/// The statistics, natural logarithms all. With x the picture in -1..1, E the encoder's mean and D
+/// the decoder clipped to -1..1: z = E(x), and the corrections `z_(k+1) = z_k + E(x) - E(D(z_k))`
+/// from `z_0 = z`. A picture that the decoder made is in its range, so that the corrections find it.
 ///
-/// - `reconstruction_log_mse`, `reconstruction_log_mae`: mean square and mean magnitude of D(z) - x;
-///   pictures that the model made lie in its decoder's range.
-/// - `cycle_log_mse`: mean square of E(D(z)) - z, with D(z) clipped to -1..1.
+/// - `reconstruction_log_mse`: mean square of D(z) - x.
+/// - `refined_reconstruction_log_mse`: the same for the last corrected latents.
+/// - `refinement_gain`: the second minus the first.
+/// - `cycle_log_mse`: mean square of E(D(z)) - z.
 /// - `inversion_log_mse`: mean square of the latents that came back minus z.
 /// - `noise_log_mean_square`: of the noise that the inversion ended in.
 /// - `first_step_log_mean_square`: of the model's output at the first step.
-/// - `latent_log_mean_square`: of z.
 pub const STATISTICS: [&str; 7] = [
     "reconstruction_log_mse",
-    "reconstruction_log_mae",
+    "refined_reconstruction_log_mse",
+    "refinement_gain",
     "cycle_log_mse",
     "inversion_log_mse",
     "noise_log_mean_square",
     "first_step_log_mean_square",
-    "latent_log_mean_square",
 ];
 
 impl InversionRule {
@@ -119,22 +127,28 @@ impl InversionRule {
             ));
         }
         let known = |name: &&String| STATISTICS.contains(&name.as_str());
-        if let Some(name) = self.features.iter().find(|name| !known(name)) {
+        if let Some(name) = self.statistics.iter().find(|name| !known(name)) {
             return Err(format!("the statistic {name:?} is not known"));
         }
-        if self.features.len() != self.coefficients.len() {
+        if self.statistics.len() != self.coefficients.len() {
             return Err(format!(
-                "{} features with {} coefficients",
-                self.features.len(),
+                "{} statistics with {} coefficients",
+                self.statistics.len(),
                 self.coefficients.len()
             ));
+        }
+        if self
+            .refinements
+            .is_some_and(|count| count > REFINEMENTS_MAX)
+        {
+            return Err(format!("more than {REFINEMENTS_MAX} refinements"));
         }
         Ok(())
     }
 
     /// Applies the rule.
     fn apply(&self, statistics: &BTreeMap<String, f64>) -> InversionVerdict {
-        let weighted = self.features.iter().zip(&self.coefficients);
+        let weighted = self.statistics.iter().zip(&self.coefficients);
         let logit: f64 = weighted
             .map(|(name, coefficient)| coefficient * statistics[name])
             .sum::<f64>()
@@ -167,7 +181,7 @@ impl Generator {
         let rule_steps = self
             .inversion_rule
             .as_ref()
-            .map(|rule| rule.inversion_steps);
+            .and_then(|rule| rule.inversion_steps);
         let steps = request.steps.or(rule_steps).unwrap_or(STEPS) as usize;
         let (picture, resized) = self.fit(request.picture)?;
         let image = pixels::sample(&picture);
@@ -175,19 +189,15 @@ impl Generator {
         let autoencoded = decode(&mut self.decoder, latents.view())?;
         let (trace, reconstructed_latents) = self.there_and_back(steps, &latents, on_step)?;
         let reconstructed = decode(&mut self.decoder, reconstructed_latents.view())?;
-        let clipped = autoencoded.mapv(|value| value.clamp(-1.0, 1.0));
-        let encoded_again = self.encode_sample(clipped.view())?;
-        let statistics = statistics(&Comparison {
-            image: image.view(),
-            autoencoded: autoencoded.view(),
-            encoded_again: encoded_again.view(),
-            reconstructed_latents: reconstructed_latents.view(),
-            trace: &trace,
+        let statistics = statistics(
+            &self.refine(image.view(), &latents)?,
+            &trace,
+            &reconstructed_latents,
+        );
+        let rule = self.inversion_rule.as_ref().filter(|rule| {
+            rule.inversion_steps
+                .is_none_or(|fitted| fitted as usize == steps)
         });
-        let rule = self
-            .inversion_rule
-            .as_ref()
-            .filter(|rule| rule.inversion_steps as usize == steps);
         let verdict = rule.map(|rule| rule.apply(&statistics));
         let mut strip = Vec::with_capacity(request.preview_steps);
         for index in preview_indices(trace.steps.len(), request.preview_steps) {
@@ -243,6 +253,40 @@ impl Generator {
         Ok((trace, back))
     }
 
+    /// Corrects the latents of a picture step by step, see [`STATISTICS`].
+    fn refine(
+        &mut self,
+        image: ArrayView4<'_, f32>,
+        latents: &Array4<f32>,
+    ) -> Result<Refinement, OnnxError> {
+        let rule = self.inversion_rule.as_ref();
+        let refinements = rule.and_then(|rule| rule.refinements);
+        let mut corrected = latents.clone();
+        let mut decoded = self.decode_clipped(corrected.view())?;
+        let first_log_mse = log_mse(decoded.view(), image);
+        let mut cycle_log_mse = None;
+        for _ in 0..refinements.unwrap_or(REFINEMENTS) {
+            let again = self.encode_sample(decoded.view())?;
+            cycle_log_mse.get_or_insert_with(|| log_mse(again.view(), latents.view()));
+            corrected = corrected + latents - &again;
+            decoded = self.decode_clipped(corrected.view())?;
+        }
+        Ok(Refinement {
+            first_log_mse,
+            last_log_mse: log_mse(decoded.view(), image),
+            // Without any correction there was no second encoding.
+            cycle_log_mse: match cycle_log_mse {
+                Some(value) => value,
+                None => log_mse(self.encode_sample(decoded.view())?.view(), latents.view()),
+            },
+        })
+    }
+
+    fn decode_clipped(&mut self, latents: ArrayView4<'_, f32>) -> Result<Array4<f32>, OnnxError> {
+        let sample = decode(&mut self.decoder, latents)?;
+        Ok(sample.mapv_into(|value| value.clamp(-1.0, 1.0)))
+    }
+
     fn encode_sample(&mut self, image: ArrayView4<'_, f32>) -> Result<Array4<f32>, OnnxError> {
         let channels = self.unet.sample_shape().0;
         match (&mut self.encoder, &self.decoder) {
@@ -273,6 +317,9 @@ impl Generator {
     }
 
     /// Width and height of the model's pictures, found by decoding once.
+    ///
+    /// # Errors
+    /// Failures of the decoder.
     pub fn picture_size(&mut self) -> Result<(u32, u32), OnnxError> {
         if let Some(size) = self.picture_size {
             return Ok(size);
@@ -287,49 +334,39 @@ impl Generator {
     }
 }
 
-/// What the statistics are computed from.
-struct Comparison<'a> {
-    image: ArrayView4<'a, f32>,
-    autoencoded: ArrayView4<'a, f32>,
-    encoded_again: ArrayView4<'a, f32>,
-    reconstructed_latents: ArrayView4<'a, f32>,
-    trace: &'a Trace,
+/// What the corrections of the latents found.
+struct Refinement {
+    first_log_mse: f64,
+    last_log_mse: f64,
+    cycle_log_mse: f64,
 }
 
-fn statistics(comparison: &Comparison<'_>) -> BTreeMap<String, f64> {
-    let latents = comparison.trace.original.view();
-    let first_output = comparison.trace.steps.first().map(|step| &step.noise_pred);
+fn statistics(
+    refinement: &Refinement,
+    trace: &Trace,
+    reconstructed_latents: &Array4<f32>,
+) -> BTreeMap<String, f64> {
+    let first_output = trace.steps.first().map(|step| step.noise_pred.view());
     let values = [
-        log_mse(comparison.autoencoded, comparison.image),
-        (mean_of(comparison.autoencoded, comparison.image, f64::abs) + MEAN_ABS_FLOOR).ln(),
-        log_mse(comparison.encoded_again, latents),
-        log_mse(comparison.reconstructed_latents, latents),
-        log_mean_square(comparison.trace.noise().view()),
-        first_output.map_or(f64::NAN, |output| log_mean_square(output.view())),
-        log_mean_square(latents),
+        refinement.first_log_mse,
+        refinement.last_log_mse,
+        refinement.last_log_mse - refinement.first_log_mse,
+        refinement.cycle_log_mse,
+        log_mse(reconstructed_latents.view(), trace.original.view()),
+        log_mean_square(trace.noise().view()),
+        first_output.map_or(f64::NAN, log_mean_square),
     ];
     let names = STATISTICS.map(str::to_owned);
     names.into_iter().zip(values).collect()
 }
 
 fn log_mse(left: ArrayView4<'_, f32>, right: ArrayView4<'_, f32>) -> f64 {
-    (mean_of(left, right, |difference| difference * difference) + MEAN_SQUARE_FLOOR).ln()
+    let pairs = left.iter().zip(right.iter());
+    let squares = pairs.map(|(&left, &right)| (f64::from(left) - f64::from(right)).powi(2));
+    (squares.sum::<f64>() / left.len().max(1) as f64 + MEAN_SQUARE_FLOOR).ln()
 }
 
 fn log_mean_square(array: ArrayView4<'_, f32>) -> f64 {
-    let total: f64 = array.iter().map(|&value| f64::from(value).powi(2)).sum();
-    (total / array.len().max(1) as f64 + MEAN_SQUARE_FLOOR).ln()
-}
-
-/// Mean of a measure of the differences.
-fn mean_of(
-    left: ArrayView4<'_, f32>,
-    right: ArrayView4<'_, f32>,
-    measure: impl Fn(f64) -> f64,
-) -> f64 {
-    let pairs = left.iter().zip(right.iter());
-    let total: f64 = pairs
-        .map(|(&left, &right)| measure(f64::from(left) - f64::from(right)))
-        .sum();
-    total / left.len().max(1) as f64
+    let squares = array.iter().map(|&value| f64::from(value).powi(2));
+    (squares.sum::<f64>() / array.len().max(1) as f64 + MEAN_SQUARE_FLOOR).ln()
 }

@@ -74,7 +74,7 @@ fn pipelines_of_another_kind_are_refused_by_their_part() {
 #[test]
 fn a_rule_with_a_statistic_that_is_not_known_is_refused() {
     let folder = scratch_copy("conditional");
-    let rule = r#"{"version": 1, "inversion_steps": 6, "intercept": 0, "features": ["mood"],
+    let rule = r#"{"version": 1, "inversion_steps": 6, "intercept": 0, "statistics": ["mood"],
         "coefficients": [1], "threshold_probability": 0.5}"#;
     std::fs::write(folder.path().join("inversion.json"), rule).unwrap();
     let error = refusal(folder.path());

@@ -146,7 +146,7 @@ fn inversion_and_reconstruction_follow_the_reference() {
 fn a_rule_in_the_model_folder_gives_a_verdict() {
     let folder = scratch_copy("conditional");
     let rule = r#"{"version": 1, "inversion_steps": 6, "note": "ignored", "intercept": 0.25,
-        "features": ["noise_log_mean_square", "reconstruction_log_mse"],
+        "statistics": ["noise_log_mean_square", "reconstruction_log_mse"],
         "coefficients": [2.0, -1.0], "threshold_probability": 0.5}"#;
     std::fs::write(folder.path().join("inversion.json"), rule).unwrap();
     let picture = Picture {
