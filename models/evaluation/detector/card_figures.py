@@ -22,12 +22,11 @@ def main() -> None:
     macro = left_out["auc"]["macro"]
     rows.append(["**mean of the sets**", "", macro["all"], *(macro[t] for t in TIERS), macro["against_art"]])
     print(table(["generated set, left out", "copies", "AUC", *TIERS, "against art"], rows), end="\n\n")
-    families = {}
-    for title, parts in left_out["families"].items():
-        copies = sum(part["copies"] for part in parts.values())
-        families[title] = [copies, round(sum(part["all"] * part["copies"] for part in parts.values()) / copies, 3)]
-    ordered = sorted(families.items(), key=lambda item: -item[1][1])
-    print(table(["family", "copies", "AUC"], [[name, *row] for name, row in ordered]), end="\n\n")
+    families = report["leave_one_generator_out"]
+    rows = [[name, row["copies"], row["all"], *(row[t] for t in TIERS)] for name, row in families["families"].items()]
+    rows.sort(key=lambda row: -row[2])
+    rows.append(["**mean of the families**", "", families["auc"]["macro"], None, None, None])
+    print(table(["generator family, left out of all sets", "copies", "AUC", *TIERS], rows), end="\n\n")
     rows = [[name, row["copies"], row["all"], *(row[t] for t in TIERS), row["false_positives_at_5_percent_of_the_others"]]
             for name, row in report["leave_one_real_source_out"].items()]
     print(table(["real or art source, left out", "copies", "AUC", *TIERS, "false positives at 5 % of the others"], rows), end="\n\n")

@@ -4,7 +4,8 @@
         --detector ../../detector --output .
 
 Writes `report.json` and plots. No picture is judged by a head that saw it (`crossfit.py`):
-- leave one generator set out: head and judged photographs as if the set did not exist;
+- leave one set out: fitted without a set; other sets may hold other pictures of the same generators;
+- leave one generator out: fitted without a family of generators, whichever set it is in;
 - leave one real source out: fitted without that source and without the half of the sets it is compared with;
 - calibration and verdicts: five-fold over pictures, so that no picture is judged by thresholds that saw it.
 """
@@ -74,23 +75,34 @@ class Exported:
         return np.mean([s.run(None, {"features": rows})[0] for s in self.sessions], axis=0)
 
 
-def leave_one_set_out(judged, cross) -> tuple[dict, dict]:
-    """Each set of generated pictures, and each family in it, against the validation role's photographs."""
+def leave_one_set_out(judged, cross) -> dict:
+    """Each set of generated pictures against the validation role's photographs."""
     photographs = judged.select(lambda row: row["label"] == "real")
     art = judged.select(lambda row: row["label"] == "art")
     tier = photographs.column("tier")
-    sets, families = {}, {}
+    sets = {}
     for name, head in cross.heads.items():
         left_out = judged.select(lambda row: row["source"] == name)
         negatives, positives = heads.scores(head, photographs), heads.scores(head, left_out)
         sets[name] = by_tier(negatives, positives, tier, left_out.column("tier"))
         sets[name]["average_precision"] = precision(negatives, positives)
         sets[name]["against_art"] = auc(heads.scores(head, art), positives)
-        members = np.array([family(row["generator"]) for row in left_out.copies])
-        for title in sorted(set(members)):
-            row = by_tier(negatives, positives[members == title], tier, left_out.column("tier")[members == title])
-            families.setdefault(title, {})[name] = {"all": row["all"], "copies": row["copies"]}
-    return sets, families
+    return sets
+
+
+def leave_one_generator_out(table, judged, make_head) -> dict:
+    """Each family of generators, left out of every set that has it, against the same photographs."""
+    photographs = judged.select(lambda row: row["label"] == "real")
+    tier = photographs.column("tier")
+    out = {}
+    for name in sorted({family(row["generator"]) for row in table.copies if row["generated"]}):
+        member = lambda row: row["generated"] and family(row["generator"]) == name
+        head = crossfit.fitted_without(table.select(lambda row: not member(row)), make_head)
+        left_out = judged.select(member)
+        negatives, positives = heads.scores(head, photographs), heads.scores(head, left_out)
+        out[name] = by_tier(negatives, positives, tier, left_out.column("tier"))
+        out[name]["sets"] = sorted(set(left_out.column("source").tolist()))
+    return out
 
 
 def leave_one_real_source_out(table, judged, make_head) -> dict:
@@ -185,6 +197,12 @@ def calibrated(judged, scores, quality, seed: int) -> dict:
     return out
 
 
+def family_auc(families: dict) -> dict:
+    """Macro mean over the families, and the smallest."""
+    values = [row["all"] for row in families.values()]
+    return {"macro": round(float(np.mean(values)), 3), "min": min(values)}
+
+
 def unseen(judged, head) -> dict:
     """Validation sets under a head that saw generated pictures of the training role alone."""
     real = judged.select(lambda row: row["label"] == "real")
@@ -222,8 +240,9 @@ def main() -> None:
     scores = cross.scores(judged, Exported(args.detector))
     label = judged.column("label")
     quality = calibrate.Quality().fit(table.select(lambda row: row["role"] == "train"))
-    sets, families = leave_one_set_out(judged, cross)
-    other_sets, _ = leave_one_set_out(judged, crossfit.CrossFit(table, heads.Logistic))
+    sets = leave_one_set_out(judged, cross)
+    families = leave_one_generator_out(table, judged, make_head)
+    other_sets = leave_one_set_out(judged, crossfit.CrossFit(table, heads.Logistic))
     narrow = table.select(lambda row: not row["generated"] or row["role"] == "train")
     narrow_head = crossfit.fitted_without(narrow, make_head)
     calibration = calibrated(judged, scores, quality, args.seed)
@@ -234,7 +253,8 @@ def main() -> None:
         "machine": f"{platform.machine()}, 2 cores, busy with other work; Python {platform.python_version()}",
         "copies": {role: {name: int(sum(row["role"] == role and row["label"] == name for row in table.copies))
                           for name in ("real", "art", "generated")} for role in ("train", "validation")},
-        "leave_one_set_out": {"auc": mean_auc(sets), "sets": sets, "families": families},
+        "leave_one_set_out": {"auc": mean_auc(sets), "sets": sets},
+        "leave_one_generator_out": {"auc": family_auc(families), "families": families},
         "leave_one_set_out_of_logistic_regression": mean_auc(other_sets),
         "fitted_on_generated_pictures_of_the_training_role_alone": unseen(judged, narrow_head),
         "leave_one_real_source_out": leave_one_real_source_out(table, judged, make_head),

@@ -2,8 +2,8 @@
 
 Heads are fitted on the photographs and the art of the training role and on generated pictures of all sets
 but one (`NOT_FITTED`). Photographs and art of the validation role are never fitted on, so the final head may
-judge them. A generated picture is judged by a head that was fitted without its whole set, so that its
-generator is new to that head.
+judge them. A generated picture is judged by a head that was fitted without its whole set; other sets may hold
+other pictures of the same generator.
 """
 
 import numpy as np
