@@ -1,5 +1,7 @@
 //! The command line as scripts see it: help, exit codes, one line per error.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -276,8 +276,13 @@ impl Generate {
         let png = media::encode_png(image.width, image.height, &image.rgb, &texts)
             .map_err(Failure::work)?;
         super::write_file(&path, &png)?;
-        let digests = (Digest::of(&png), pixel_sha256);
-        let report = self.unsigned_report(unsigned, image, &path, digests);
+        let written = UnsignedFile {
+            image,
+            path: &path,
+            sha256: Digest::of(&png),
+            pixel_sha256,
+        };
+        let report = self.unsigned_report(unsigned, &written);
         super::write_file(
             &self.output.join(format!("{name}.json")),
             pretty(&report).as_bytes(),
@@ -290,21 +295,16 @@ impl Generate {
         Ok(())
     }
 
-    fn unsigned_report(
-        &self,
-        unsigned: &Unsigned<'_>,
-        image: &GeneratedImage,
-        path: &Path,
-        (sha256, pixel_sha256): (Digest, Digest),
-    ) -> Value {
+    fn unsigned_report(&self, unsigned: &Unsigned<'_>, written: &UnsignedFile<'_>) -> Value {
+        let image = written.image;
         json!({
-            "image_path": path,
+            "image_path": written.path,
             "signed": false,
             "prompt": unsigned.settings.prompt,
             "negative_prompt": unsigned.settings.negative_prompt,
             "image": {
-                "sha256": sha256,
-                "pixel_sha256": pixel_sha256,
+                "sha256": written.sha256,
+                "pixel_sha256": written.pixel_sha256,
                 "width": image.width,
                 "height": image.height,
                 "media_type": "image/png",
@@ -326,6 +326,14 @@ struct Unsigned<'a> {
     settings: &'a GenerateRequest,
     model: &'a ModelIdentity,
     generation: &'a Generation,
+}
+
+/// One unsigned image as it was written.
+struct UnsignedFile<'a> {
+    path: &'a Path,
+    image: &'a GeneratedImage,
+    sha256: Digest,
+    pixel_sha256: Digest,
 }
 
 fn report_to(bar: &ProgressBar) -> OnProgress {

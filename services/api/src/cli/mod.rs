@@ -17,7 +17,9 @@ mod score;
 mod serve;
 mod trace;
 
-use std::io::IsTerminal;
+use std::fs::Permissions;
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -142,9 +144,20 @@ fn make_folder_of(path: &Path) -> Result<(), Failure> {
     })
 }
 
-/// Writes a file.
+/// Writes a file completely or not at all, with the permissions that the user's mask leaves.
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    std::fs::write(path, bytes).map_err(|error| {
+    let written = || {
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let mut file = tempfile::Builder::new()
+            .prefix(".retrace-")
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+        file.write_all(bytes)?;
+        file.persist(path).map_err(|refused| refused.error)
+    };
+    written().map(drop).map_err(|error| {
         Failure::environment(format!("{} cannot be written: {error}", path.display()))
     })
 }

@@ -1,6 +1,5 @@
 //! Latents in NumPy's `.npy` format: `float32`, four dimensions (batch, channels, height, width).
 
-use std::fs::File;
 use std::path::Path;
 
 use ndarray::{Array4, ArrayView4};
@@ -43,15 +42,9 @@ pub fn read(path: &Path) -> Result<Array4<f32>, Failure> {
 
 /// Writes latents.
 pub fn write(path: &Path, latents: &Array4<f32>) -> Result<(), Failure> {
-    let failed = |cause: &dyn std::fmt::Display| {
-        Failure::environment(format!("cannot write {}: {cause}", path.display()))
-    };
-    let file = File::create(path).map_err(|error| failed(&error))?;
-    let mut writer = std::io::BufWriter::new(file);
-    latents
-        .write_npy(&mut writer)
-        .map_err(|error| failed(&error))?;
-    std::io::Write::flush(&mut writer).map_err(|error| failed(&error))
+    let mut bytes = Vec::new();
+    latents.write_npy(&mut bytes).map_err(Failure::work)?;
+    super::write_file(path, &bytes)
 }
 
 #[cfg(test)]
@@ -74,7 +67,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("wrong.npy");
         let flat = ndarray::Array1::<f64>::zeros(4);
-        flat.write_npy(File::create(&path).unwrap()).unwrap();
+        let file = std::fs::File::create(&path).unwrap();
+        flat.write_npy(file).unwrap();
         let failure = read(&path).unwrap_err();
         assert!(
             failure.message().contains("wanted: float32"),
