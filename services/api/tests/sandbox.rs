@@ -20,7 +20,10 @@ fn picture(side: u32) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_picture_comes_back_with_its_pixels_and_metadata() {
-    let parsed = sandbox(&Limits::default()).parse(&picture(64)).await.unwrap();
+    let parsed = sandbox(&Limits::default())
+        .parse(&picture(64))
+        .await
+        .unwrap();
     let here = media::decode(&picture(64), &media::Limits::default()).unwrap();
     assert_eq!(parsed.decoded, here);
     assert!(parsed.confinement.resource_limits);
@@ -78,15 +81,27 @@ async fn a_child_that_takes_too_long_is_killed() {
     };
     let big = media::encode_png(4_000, 4_000, &vec![7; 4_000 * 4_000 * 3], &[]).unwrap();
     let error = sandbox(&limits).parse(&big).await.unwrap_err();
-    assert!(matches!(error, SandboxError::TimedOut { wall_ms_max: 1 }), "{error}");
+    assert!(
+        matches!(error, SandboxError::TimedOut { wall_ms_max: 1 }),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn a_program_that_does_not_answer_as_a_child_is_not_believed() {
     let silent = Sandbox::new(Some(Path::new("/bin/true")), &Limits::default());
-    assert!(matches!(silent.parse(&picture(16)).await, Err(SandboxError::BadReply)));
+    assert!(matches!(
+        silent.parse(&picture(16)).await,
+        Err(SandboxError::BadReply)
+    ));
     let failing = Sandbox::new(Some(Path::new("/bin/false")), &Limits::default());
-    assert!(matches!(failing.parse(&picture(16)).await, Err(SandboxError::Died)));
+    assert!(matches!(
+        failing.parse(&picture(16)).await,
+        Err(SandboxError::Died)
+    ));
     let missing = Sandbox::new(Some(Path::new("/nonexistent/retrace")), &Limits::default());
-    assert!(matches!(missing.parse(&picture(16)).await, Err(SandboxError::NotStarted { .. })));
+    assert!(matches!(
+        missing.parse(&picture(16)).await,
+        Err(SandboxError::NotStarted { .. })
+    ));
 }
