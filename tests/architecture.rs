@@ -79,6 +79,17 @@ fn an_arrow_against_the_order_is_caught() {
 }
 
 #[test]
+fn tests_and_examples_may_use_pure_crates_and_no_others() {
+    let with = |line: &str| {
+        let shipped = manifest("onnx", "").text;
+        let text = format!("{shipped}[dev-dependencies]\n{line}\n");
+        arrows::check_manifest(room("onnx"), &TextFile::sample("Cargo.toml", &text)).unwrap()
+    };
+    none(with("media.workspace = true"));
+    caught(&with("ledger.workspace = true"), "onnx may not use ledger");
+}
+
+#[test]
 fn an_import_outside_its_only_home_is_caught() {
     for (name, line, words) in [
         (
