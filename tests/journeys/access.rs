@@ -83,8 +83,7 @@ fn a_request_that_came_through_a_proxy_or_from_another_site_has_no_rights_of_thi
     let send = |headers: &[(&str, &str)]| {
         service.client().post(
             "/v1/images/generations",
-            "application/json",
-            body.as_bytes(),
+            ("application/json", body.as_bytes()),
             headers,
         )
     };

@@ -82,8 +82,7 @@ fn an_idempotency_key_gives_the_same_image_and_entry_again() {
         let headers = [("idempotency-key", "order-17")];
         client.post(
             "/v1/images/generations",
-            "application/json",
-            body.as_bytes(),
+            ("application/json", body.as_bytes()),
             &headers,
         )
     };

@@ -58,7 +58,7 @@ fn a_prompt_is_shown_as_text_and_never_as_markup() {
     let form = b"prompt=%3Cscript%3Ealert(1)%3C%2Fscript%3E&steps=2";
     let answer = service
         .client()
-        .post("/studio", "application/x-www-form-urlencoded", form, &[]);
+        .post("/studio", ("application/x-www-form-urlencoded", form), &[]);
     assert!(
         !answer.text().contains("<script>alert"),
         "{}",

@@ -124,14 +124,14 @@ fn a_body_that_is_no_form_and_a_form_without_a_file_are_refused() {
     let service = spawn_app();
     let client = service.client();
     client
-        .post("/v1/scores", "image/png", &photograph("coffee.png"), &[])
+        .post("/v1/scores", ("image/png", &photograph("coffee.png")), &[])
         .expect_problem(415, "unsupported-media");
     let form = b"--b\r\nContent-Disposition: form-data; name=\"other\"\r\n\r\nx\r\n--b--\r\n";
     client
-        .post("/v1/scores", "multipart/form-data; boundary=b", form, &[])
+        .post("/v1/scores", ("multipart/form-data; boundary=b", form), &[])
         .expect_problem(400, "invalid-request");
     client
-        .post("/v1/scores", "multipart/form-data", form, &[])
+        .post("/v1/scores", ("multipart/form-data", form), &[])
         .expect_problem(400, "invalid-request");
     client
         .post_json("/v1/scores", &json!({ "image_base64": "***" }))
@@ -201,10 +201,10 @@ fn bodies_that_are_no_json_are_refused() {
     let client = service.client();
     let path = "/v1/images/generations";
     client
-        .post(path, "application/json", b"{\"prompt\":", &[])
+        .post(path, ("application/json", b"{\"prompt\":"), &[])
         .expect_problem(400, "invalid-request");
     client
-        .post(path, "text/plain", b"a red heart", &[])
+        .post(path, ("text/plain", b"a red heart"), &[])
         .expect_problem(415, "unsupported-media");
     let endless = json!({ "prompt": "x".repeat(70 << 10) });
     client

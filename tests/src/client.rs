@@ -112,14 +112,9 @@ impl Client {
         answer(request.call(), path)
     }
 
-    /// `POST` of a body to a path, with further headers.
-    pub fn post(
-        &self,
-        path: &str,
-        media_type: &str,
-        body: &[u8],
-        headers: &[(&str, &str)],
-    ) -> Answer {
+    /// `POST` of a body, with its media type, to a path, with further headers.
+    pub fn post(&self, path: &str, body: (&str, &[u8]), headers: &[(&str, &str)]) -> Answer {
+        let (media_type, body) = body;
         let mut request = self
             .agent
             .post(format!("{}{path}", self.base))
@@ -137,8 +132,7 @@ impl Client {
     pub fn post_json(&self, path: &str, document: &Value) -> Answer {
         self.post(
             path,
-            "application/json",
-            document.to_string().as_bytes(),
+            ("application/json", document.to_string().as_bytes()),
             &[],
         )
     }
@@ -158,7 +152,7 @@ impl Client {
     /// Uploads a file to be scored.
     pub fn score(&self, file: &UploadedFile<'_>) -> Answer {
         let (media_type, body) = form(file);
-        self.post("/v1/scores", &media_type, &body, &[])
+        self.post("/v1/scores", (&media_type, &body), &[])
     }
 
     /// Uploads a PNG file to be scored.

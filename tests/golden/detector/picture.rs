@@ -24,7 +24,7 @@ pub fn synthetic_picture() -> Vec<u8> {
                 if x < 90 && y < 90 {
                     value = 255;
                 }
-                rgb.push(u8::try_from(value.min(255)).unwrap());
+                rgb.push(u8::try_from(value.min(255)).expect("the fixture is sound"));
             }
         }
     }
