@@ -266,7 +266,7 @@ impl PictureMaps {
             .mean_axis(Axis(0))
             .expect("three channels");
         let noise_luma = luma(noise_pred);
-        let (but_last, inside) = (Slice::from(..-1), Slice::from(1..-1));
+        let (but_last, inside) = (Slice::from(..-1), Slice::new(1, Some(-1), 1));
         [
             correlation(size.view(), self.luma.view()),
             correlation(window(size.view(), but_last, but_last), self.steps.view()),

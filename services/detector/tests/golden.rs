@@ -65,8 +65,9 @@ fn config() -> TraceConfig {
 
 fn trace_of_the_synthetic_picture() -> ImageTrace {
     let rgb = synthetic_picture();
-    let picture = PictureView::new(WIDTH as u32, HEIGHT as u32, &rgb).unwrap();
-    extract(&picture, &config(), &mut HighPass).unwrap()
+    let picture =
+        PictureView::new(WIDTH as u32, HEIGHT as u32, &rgb).expect("the fixture is sound");
+    extract(&picture, &config(), &mut HighPass).expect("the fixture is sound")
 }
 
 #[test]

@@ -47,8 +47,8 @@ fn checkered(width: u32, height: u32) -> Vec<u8> {
 }
 
 fn trace_of(width: u32, height: u32, rgb: &[u8]) -> ImageTrace {
-    let picture = PictureView::new(width, height, rgb).unwrap();
-    extract(&picture, &TraceConfig::default(), &mut Echo).unwrap()
+    let picture = PictureView::new(width, height, rgb).expect("the fixture is sound");
+    extract(&picture, &TraceConfig::default(), &mut Echo).expect("the fixture is sound")
 }
 
 fn profile(generated_min: Option<f64>, not_generated_max: Option<f64>) -> DetectorProfile {
@@ -77,13 +77,14 @@ fn profile(generated_min: Option<f64>, not_generated_max: Option<f64>) -> Detect
         strata,
     };
     let schema = FeatureSchema::of(&TraceConfig::default());
-    DetectorProfile::new("test 0".to_owned(), schema, calibration, thresholds).unwrap()
+    DetectorProfile::new("test 0".to_owned(), schema, calibration, thresholds)
+        .expect("the fixture is sound")
 }
 
 fn assessment_of_score(score: f32, profile: &DetectorProfile) -> Assessment {
     let trace = trace_of(256, 256, &checkered(256, 256));
     let scores = vec![score; trace.patches.len()];
-    assess(&trace, &features(&trace), &scores, profile).unwrap()
+    assess(&trace, &features(&trace), &scores, profile).expect("the fixture is sound")
 }
 
 #[test]

@@ -23,16 +23,17 @@ fn root() -> PathBuf {
 
 fn runtime() -> Runtime {
     let library = locate_library().expect("`cargo xtask setup` fetches ONNX Runtime");
-    Runtime::load(&RuntimeOptions::cpu(library)).unwrap()
+    Runtime::load(&RuntimeOptions::cpu(library)).expect("the fixture is sound")
 }
 
 fn open_detector() -> Detector {
-    Detector::open(&runtime(), &root().join("models/detector")).unwrap()
+    Detector::open(&runtime(), &root().join("models/detector")).expect("the fixture is sound")
 }
 
 fn vectors() -> Vectors {
     let path = root().join("tests/golden/detector/end_to_end.json");
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    serde_json::from_str(&std::fs::read_to_string(path).expect("the fixture is sound"))
+        .expect("the fixture is sound")
 }
 
 #[test]
@@ -60,7 +61,7 @@ fn a_score_equals_that_of_an_independent_implementation() {
         .map(|cell| cell.raw_score)
         .collect();
     assert_eq!(found.len(), expected.raw_scores.len());
-    // A feature that lies next to a branch of a tree may fall on its other side: 400 trees of a
+    // A feature that lies next to a branch of a tree may fall on its other side: 200 trees of a
     // few hundredths each keep that far below this.
     for (found, expected) in found.iter().zip(&expected.raw_scores) {
         assert!(
