@@ -5,7 +5,7 @@
 //!
 //! 1. [`extract`] runs the DDIM inversion of a few native-resolution patches with a pixel-space
 //!    photo prior over rising noise levels and keeps statistics of each step: the [`ImageTrace`].
-//! 2. [`features`] flattens a trace into one row of named numbers for each patch. Training reads
+//! 2. [`features()`] flattens a trace into one row of named numbers for each patch. Training reads
 //!    exactly these rows from the files that [`trace_file::TraceLine`] describes.
 //! 3. A head (outside this crate) turns each row into a raw score.
 //! 4. [`assess`] pools the raw scores, calibrates them for the measured quality and decides under
