@@ -22,6 +22,8 @@ import emoji
 from pipeline import Generator
 
 HERE = Path(__file__).resolve().parent
+# Written into the report without the folders of the machine that it ran on.
+COMMAND = "python gate.py --packages ../../training --generator ../../generator"
 NAMES, AIMS = 200, {"names": 0.60, "paraphrases": 0.45}
 # Prompts and seeds of the diversity figure.
 DIVERSITY_PROMPTS, DIVERSITY_SEEDS = 16, 4
@@ -121,7 +123,7 @@ def main() -> None:
     if args.sheet_only:
         return
     report = evaluate(generator, args.packages, settings, args.seed)
-    report["made_with"] = {"command": "python gate.py " + " ".join(sys.argv[1:]), "scheduler": "ddim, trailing, eta 0", **settings,
+    report["made_with"] = {"command": COMMAND, "scheduler": "ddim, trailing, eta 0", **settings,
                            "seed": args.seed, "date": date.today().isoformat(), "processor": platform.machine()}
     (args.out / "gate.json").write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps({k: v if k not in AIMS else {n: w for n, w in v.items() if n != "misses"} for k, v in report.items()}, indent=2))

@@ -29,6 +29,8 @@ import emoji
 from pipeline import Generator
 
 HERE = Path(__file__).resolve().parent
+# Written into the report without the folders of the machine that it ran on.
+COMMAND = "python inversion.py --packages ../../training --generator ../../generator"
 STEPS = 10
 REFINEMENTS = 4
 # The logistic calibration's features, chosen by the table that this script prints.
@@ -202,7 +204,7 @@ def main() -> None:
                "threshold_probability": 0.5, "measured": measured}
     (args.generator / "inversion.json").write_text(json.dumps(written, indent=2) + "\n")
     single = table(own_refined | diffusion(generator, own_test), real_refined | diffusion(generator, real_test))
-    report = {"statistics": single, "calibration": written, "command": "python inversion.py " + " ".join(sys.argv[1:]),
+    report = {"statistics": single, "calibration": written, "command": COMMAND,
               "ddim_inversion_steps": STEPS, "seed": args.seed, "date": date.today().isoformat()}
     (args.out / "inversion.json").write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
