@@ -72,12 +72,15 @@ def export_unet(model: UNet, out: Path) -> None:
 
 def export_index(out: Path) -> None:
     write_json(out / "model_index.json", {
-        "_class_name": "StableDiffusionPipeline", "feature_extractor": [None, None], "safety_checker": [None, None],
+        "_class_name": "StableDiffusionPipeline", "_name_or_path": "retrace-emoji-64",
+        "feature_extractor": [None, None], "safety_checker": [None, None],
         "requires_safety_checker": False, "scheduler": ["diffusers", SCHEDULER["_class_name"]],
         "text_encoder": ["diffusers", "OnnxRuntimeModel"], "tokenizer": ["transformers", "BertTokenizer"],
         "unet": ["diffusers", "OnnxRuntimeModel"], "vae_decoder": ["diffusers", "OnnxRuntimeModel"],
         "vae_encoder": ["diffusers", "OnnxRuntimeModel"]})
     write_json(out / "scheduler" / "scheduler_config.json", SCHEDULER)
+    # What a request gets that names neither; the evaluation judges the model with the same values.
+    write_json(out / "generation_config.json", {"num_inference_steps": 20, "guidance_scale": 3.0})
 
 
 def main() -> None:

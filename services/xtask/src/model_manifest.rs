@@ -21,7 +21,7 @@ const ORIGINS: &[Origin] = &[
     Origin {
         prefix: "generator/",
         source: "trained and exported by models/training/generator on the emoji sets named in its card",
-        licence: "Apache-2.0",
+        licence: "Apache-2.0, with credit to Twemoji (CC-BY-4.0)",
     },
     Origin {
         prefix: "generator/text_encoder/",
