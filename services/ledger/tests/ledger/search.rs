@@ -43,6 +43,42 @@ async fn pages_run_through_all_entries_once_in_both_orders() {
 }
 
 #[tokio::test]
+async fn a_text_that_postgres_cannot_hold_finds_nothing() {
+    let (log, sequencer) = TestLog::running().await;
+    log.append_numbered(0..1).await;
+    let text = || Some("alice\0".to_owned());
+    let filter = EntryFilter::default;
+    for filter in [
+        EntryFilter {
+            kind: text(),
+            ..filter()
+        },
+        EntryFilter {
+            client: text(),
+            ..filter()
+        },
+        EntryFilter {
+            request_id: text(),
+            ..filter()
+        },
+        EntryFilter {
+            model_name: text(),
+            ..filter()
+        },
+        EntryFilter {
+            verdict: text(),
+            ..filter()
+        },
+    ] {
+        let page = log.ledger.search(&filter, None, 10).await.unwrap();
+        assert!(page.entries.is_empty(), "{filter:?}");
+        assert!(page.checkpoint.is_some());
+    }
+    sequencer.stop().await;
+    log.finish().await;
+}
+
+#[tokio::test]
 async fn each_condition_finds_exactly_the_entries_that_meet_it() {
     let (log, sequencer) = TestLog::running().await;
     let mut early = generation("alice", "early");
