@@ -59,6 +59,12 @@ pub mod kinds {
         kind(405, "method-not-allowed", "The method is not allowed here");
     /// The body did not come in time.
     pub const TOO_SLOW: Kind = kind(408, "too-slow", "The request took too long to arrive");
+    /// The same request came before and is not yet recorded to its end.
+    pub const REQUEST_UNDER_WAY: Kind = kind(
+        409,
+        "request-under-way",
+        "An earlier attempt at this request is under way",
+    );
     /// The Idempotency-Key was used for another request.
     pub const IDEMPOTENCY_CONFLICT: Kind = kind(
         409,

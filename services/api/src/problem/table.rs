@@ -125,9 +125,13 @@ impl From<LedgerError> for Problem {
             {
                 Problem::new(kinds::INVALID_REQUEST, cause.to_string())
             }
-            LedgerError::RequestConflict => {
-                Problem::new(kinds::IDEMPOTENCY_CONFLICT, error.to_string())
-            }
+            // A request's id stands for its order too, so this is the same order again: its first
+            // attempt, perhaps in another process or before a restart, is queued but not covered.
+            LedgerError::RequestConflict => Problem::new(
+                kinds::REQUEST_UNDER_WAY,
+                "an earlier attempt with this key is not recorded to its end; try again for its answer",
+            )
+            .retry_after(LEDGER_RETRY_S),
             LedgerError::QueueFull { .. } => {
                 Problem::new(kinds::OVERLOADED, error.to_string()).retry_after(LEDGER_RETRY_S)
             }
@@ -185,6 +189,16 @@ mod tests {
             (problem.kind.status, problem.retry_after_s),
             (503, Some(LEDGER_RETRY_S))
         );
+    }
+
+    #[test]
+    fn a_repetition_that_meets_its_own_first_attempt_is_told_to_come_back() {
+        let problem = Problem::from(LedgerError::RequestConflict);
+        assert_eq!(
+            (problem.kind.status, problem.kind.code),
+            (409, "request-under-way")
+        );
+        assert_eq!(problem.retry_after_s, Some(LEDGER_RETRY_S));
     }
 
     #[test]
