@@ -108,8 +108,9 @@ fn truncation(truncated: &TruncatedPrompt) -> String {
 /// The log on standard error: what the service does, or only what goes wrong in a command.
 fn start_log(command: &Command) {
     let default = match command {
-        // The runtime, the database driver and the web server tell every little thing at this level.
-        Command::Serve(_) => "info,ort=warn,sqlx=warn,actix_server=warn",
+        // The runtime, the database driver and the web server tell every little thing at this level;
+        // the last one calls a stranger's unreadable request line an error of the service.
+        Command::Serve(_) => "info,ort=warn,sqlx=warn,actix_server=warn,actix_http=off",
         _ => "error",
     };
     let filter = EnvFilter::try_from_env("RETRACE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
