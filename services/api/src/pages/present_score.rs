@@ -188,7 +188,8 @@ fn describe(finding: &Evidence) -> (String, &'static str, &'static str) {
             format!("Inversion with {model}"),
             if *made_by_model { "Found" } else { "Not found" },
             "Answers only whether this one model made the picture, at the size at which it makes \
-             pictures; an edited copy may be missed.",
+             pictures. An edited or re-compressed copy is missed, and any picture that was passed \
+             through the model's autoencoder counts as made by it.",
         ),
         Evidence::JpegQuality { .. } => (
             "Compression".to_owned(),
