@@ -94,6 +94,8 @@ pub mod kinds {
     /// The ledger does not answer.
     pub const LEDGER_UNAVAILABLE: Kind =
         kind(503, "ledger-unavailable", "The ledger is not available");
+    /// The disk of the image store is full.
+    pub const STORAGE_FULL: Kind = kind(503, "storage-full", "The image store is full");
 }
 
 /// One problem, ready to be answered.
@@ -264,6 +266,17 @@ mod tests {
         let cause = std::io::Error::other("password of the database is hunter2");
         let body = serde_json::to_string(&Problem::internal(&cause).body()).unwrap();
         assert!(!body.contains("hunter2"));
+    }
+
+    #[test]
+    fn a_full_image_store_is_named_and_may_be_tried_again() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let problem = Problem::from(crate::work::WorkError::Images(full));
+        assert_eq!(problem.kind, kinds::STORAGE_FULL);
+        assert!(problem.retry_after_s.is_some());
+        let other = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let problem = Problem::from(crate::work::WorkError::Images(other));
+        assert_eq!(problem.kind.status, 500);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Errors about the request keep their message. Errors about the service are logged here and
 //! answered without their cause.
 
+use std::io;
+
 use ledger::LedgerError;
 use onnx::OnnxError;
 
@@ -36,12 +38,26 @@ impl From<WorkError> for Problem {
             WorkError::Model(error) => error.into(),
             WorkError::Ledger(error) => error.into(),
             WorkError::NoImage { .. } => Problem::new(kinds::NOT_FOUND, detail),
+            WorkError::Images(ref cause) if is_full(cause) => Problem::hidden(
+                kinds::STORAGE_FULL,
+                "the disk of the image store is full",
+                &error,
+            )
+            .retry_after(LEDGER_RETRY_S),
             WorkError::Signing(_)
             | WorkError::Images(_)
             | WorkError::Encode(_)
             | WorkError::Interrupted => Problem::internal(&error),
         }
     }
+}
+
+/// Whether a disk or a quota has no room left.
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 impl From<NoTurn> for Problem {

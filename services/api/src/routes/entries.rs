@@ -22,6 +22,11 @@ const LIMIT_DEFAULT: u32 = 50;
 /// What is recorded under an index never changes, but a private cache must not outlive a key.
 const IMMUTABLE: &str = "private, max-age=3600, immutable";
 
+/// The kinds of entries.
+const KINDS: [&str; 2] = ["generation", "score"];
+/// The verdicts of scores.
+const VERDICTS: [&str; 3] = ["likely_generated", "likely_not_generated", "inconclusive"];
+
 /// Which entries to list. All conditions must hold.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -65,14 +70,14 @@ impl EntryQuery {
         Ok(EntryFilter {
             created_from_ms: self.created_from_ms,
             created_until_ms: self.created_until_ms,
-            kind: self.kind,
+            kind: one_of("kind", &KINDS, self.kind)?,
             client: self.client,
             request_id: self.request_id,
             model_name: self.model,
             model_digest: digest("model_digest", self.model_digest)?,
             image_sha256: digest("image_sha256", self.image_sha256)?,
             pixel_sha256: digest("pixel_sha256", self.pixel_sha256)?,
-            verdict: self.verdict,
+            verdict: one_of("verdict", &VERDICTS, self.verdict)?,
             order,
         })
     }
@@ -86,6 +91,21 @@ fn digest(parameter: &'static str, text: Option<String>) -> Result<Option<Digest
         )
     };
     text.map(|text| text.parse().map_err(refused)).transpose()
+}
+
+/// Refuses a word that no entry can have, instead of finding nothing.
+fn one_of(
+    parameter: &'static str,
+    words: &[&str],
+    text: Option<String>,
+) -> Result<Option<String>, Problem> {
+    match text {
+        Some(text) if !words.contains(&text.as_str()) => Err(Problem::invalid(
+            parameter,
+            format!("{parameter} must be one of {}", words.join(", ")),
+        )),
+        text => Ok(text),
+    }
 }
 
 /// A page of entries.
@@ -271,5 +291,25 @@ fn attachment(file_name: String) -> ContentDisposition {
     ContentDisposition {
         disposition: DispositionType::Attachment,
         parameters: vec![DispositionParam::Filename(file_name)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_for_a_kind_or_verdict_that_does_not_exist_is_refused() {
+        let search = |kind: &str, verdict: &str| {
+            let query = EntryQuery {
+                kind: Some(kind.to_owned()),
+                verdict: Some(verdict.to_owned()),
+                ..EntryQuery::default()
+            };
+            query.filter().map_err(|problem| problem.parameter)
+        };
+        assert!(search("score", "inconclusive").is_ok());
+        assert_eq!(search("banana", "inconclusive").unwrap_err(), Some("kind"));
+        assert_eq!(search("score", "certain").unwrap_err(), Some("verdict"));
     }
 }
