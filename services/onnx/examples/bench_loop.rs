@@ -69,13 +69,11 @@ fn bench_loop(
 ) -> Result<Value, Box<dyn Error>> {
     let request = GenerateRequest {
         prompt: generator.takes_prompt().then(|| "a red heart".to_owned()),
-        negative_prompt: None,
         seeds: vec![1],
         steps,
         scheduler: Some(kind),
         guidance_scale: generator.defaults().guidance_scale,
-        latents: None,
-        preview_steps: 0,
+        ..GenerateRequest::default()
     };
     let mut generate = || generator.generate(&request, &mut |_| ControlFlow::Continue(()));
     generate()?;

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use diffusion::SchedulerConfig;
+use diffusion::{SchedulerConfig, SchedulerKind};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::OnnxError;
+use crate::request::GenerateRequest;
 
 /// Names of the folders that a pipeline may read.
 pub(crate) const PART_FOLDERS: [&str; 6] = [
@@ -38,14 +39,22 @@ pub const GUIDANCE_SCALE: f32 = 7.5;
 const SCALING_FACTOR: f32 = 0.18215;
 
 /// What a request gets when it names no value; from `generation_config.json` of the model folder,
-/// or the constants of this module.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+/// or the constants of this module. Keys that are not known are ignored.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct GenerationDefaults {
     /// Number of denoising steps.
     pub num_inference_steps: u32,
     /// Guidance scale.
     pub guidance_scale: f32,
+    /// The scheduler, where it is another than that of `scheduler_config.json`.
+    pub scheduler: Option<SchedulerKind>,
+    /// Explicit timesteps, as many as `num_inference_steps`.
+    pub timesteps: Option<Vec<f64>>,
+    /// The guided part of the loop, see [`GenerateRequest::guidance_interval`].
+    pub guidance_interval: Option<(f64, f64)>,
+    /// Model evaluations that are skipped, see [`GenerateRequest::reuse`].
+    pub reuse: Vec<usize>,
 }
 
 impl Default for GenerationDefaults {
@@ -53,6 +62,27 @@ impl Default for GenerationDefaults {
         Self {
             num_inference_steps: NUM_INFERENCE_STEPS,
             guidance_scale: GUIDANCE_SCALE,
+            scheduler: None,
+            timesteps: None,
+            guidance_interval: None,
+            reuse: Vec::new(),
+        }
+    }
+}
+
+impl GenerationDefaults {
+    /// A request with the model's own settings, without prompt and seeds. Timesteps, interval and
+    /// reuse were chosen for these steps and this scheduler: whoever changes one of the two
+    /// clears them.
+    pub fn request(&self) -> GenerateRequest {
+        GenerateRequest {
+            steps: self.num_inference_steps,
+            guidance_scale: self.guidance_scale,
+            scheduler: self.scheduler,
+            timesteps: self.timesteps.clone(),
+            guidance_interval: self.guidance_interval,
+            reuse: self.reuse.clone(),
+            ..GenerateRequest::default()
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::inversion::InversionRule;
 use crate::pixels;
 use crate::request::{
     GUIDANCE_SCALE_MAX, GenerateRequest, GeneratedImage, Generation, IMAGES_MAX, LATENT_SIDE_MAX,
-    Picture, Preview, Progress, Timings, TruncatedPrompt,
+    Picture, Preview, Progress, Task, Timings, TruncatedPrompt,
 };
 use crate::runtime::Runtime;
 use crate::text_encoder::TextEncoder;
@@ -87,7 +87,16 @@ impl Generator {
 
     /// Steps and guidance scale of a request that names none.
     pub fn defaults(&self) -> GenerationDefaults {
-        self.defaults
+        self.defaults.clone()
+    }
+
+    /// What the model can be asked for.
+    pub fn tasks(&self) -> &[Task] {
+        if self.takes_prompt() {
+            &[Task::TextToImage]
+        } else {
+            &[Task::Unconditional]
+        }
     }
 
     /// Whether the model takes a prompt.
@@ -121,6 +130,7 @@ impl Generator {
         request: &GenerateRequest,
         on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Generation, OnnxError> {
+        refuse_unserved(request)?;
         let plan = self.plan(request)?;
         self.take_timings();
         let started = Instant::now();
@@ -422,6 +432,25 @@ fn refuse_contradiction(folder: &ModelFolder, unet: &Unet) -> Result<(), OnnxErr
         ));
     }
     Ok(())
+}
+
+/// Settings that no pipeline serves yet.
+fn refuse_unserved(request: &GenerateRequest) -> Result<(), OnnxError> {
+    let unserved = [
+        ("init_image", request.init_image.is_some()),
+        ("mask", request.mask.is_some()),
+        ("class_label", request.class_label.is_some()),
+        ("size", request.size.is_some()),
+        ("eta", request.eta != 0.0),
+        ("timesteps", request.timesteps.is_some()),
+        ("guidance_interval", request.guidance_interval.is_some()),
+        ("reuse", !request.reuse.is_empty()),
+        ("prompt_weights", request.prompt_weights),
+    ];
+    match unserved.iter().find(|(_, is_asked)| *is_asked) {
+        None => Ok(()),
+        Some((name, _)) => Err(OnnxError::request(format!("{name} is not served"))),
+    }
 }
 
 fn milliseconds(duration: Duration) -> f64 {

@@ -37,7 +37,7 @@ pub use library::locate_library;
 pub use manifest::{Manifest, Mismatch};
 pub use prior::PhotoPrior;
 pub use request::{
-    GenerateRequest, GeneratedImage, Generation, Picture, Preview, Progress, Timings,
+    GenerateRequest, GeneratedImage, Generation, Mask, Picture, Preview, Progress, Task, Timings,
     TruncatedPrompt,
 };
 pub use runtime::{Provider, ProviderStatus, Runtime, RuntimeOptions};

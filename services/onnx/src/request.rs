@@ -4,6 +4,8 @@ use diffusion::SchedulerKind;
 use ndarray::Array4;
 use serde::Serialize;
 
+use crate::folder::{GUIDANCE_SCALE, NUM_INFERENCE_STEPS};
+
 pub use crate::tokenizer::TruncatedPrompt;
 
 /// Most images of one request.
@@ -13,25 +15,141 @@ pub const LATENT_SIDE_MAX: usize = 512;
 /// Largest guidance scale; beyond it every known model burns out.
 pub const GUIDANCE_SCALE_MAX: f32 = 100.0;
 
-/// A request for images.
+/// Strength of a request that starts from a picture and names none, as in the reference pipelines.
+pub const STRENGTH: f32 = 0.8;
+
+/// What a pipeline can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// A prompt to a picture.
+    TextToImage,
+    /// A picture and a prompt to a picture.
+    ImageToImage,
+    /// A picture, a mask and (where the model takes one) a prompt to a picture that differs from
+    /// the first under the mask only.
+    Inpainting,
+    /// A picture to one like it, without a prompt of the caller's.
+    Variation,
+    /// A picture from nothing but noise.
+    Unconditional,
+    /// A class of the training data to a picture.
+    ClassConditional,
+}
+
+impl Task {
+    /// The name in entries and interfaces, such as `text-to-image`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TextToImage => "text-to-image",
+            Self::ImageToImage => "image-to-image",
+            Self::Inpainting => "inpainting",
+            Self::Variation => "variation",
+            Self::Unconditional => "unconditional",
+            Self::ClassConditional => "class-conditional",
+        }
+    }
+}
+
+impl std::fmt::Display for Task {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// A request for images. Build it from [`GenerateRequest::new`] or from the model's own settings
+/// ([`crate::GenerationDefaults::request`]) and set what differs.
 #[derive(Debug, Clone)]
 pub struct GenerateRequest {
-    /// What to show; `None` is right for unconditional models only.
+    /// What to show; `None` is right for unconditional models and variations only.
     pub prompt: Option<String>,
     /// What not to show; the empty prompt when `None`.
     pub negative_prompt: Option<String>,
+    /// Whether the prompts weigh their words, as `(word:1.2)`; otherwise brackets
+    /// are text like any other.
+    pub prompt_weights: bool,
+    /// Class of the training data, for class-conditional models.
+    pub class_label: Option<u32>,
     /// One seed per image (see [`diffusion::seed::image_seed`]); empty when `latents` is given.
     pub seeds: Vec<u64>,
-    /// Number of denoising steps.
+    /// Number of denoising steps; the number of `timesteps` where those are given.
     pub steps: u32,
     /// The scheduler; the model's own when `None`.
     pub scheduler: Option<SchedulerKind>,
+    /// Explicit timesteps on the training scale, falling, in place of the scheduler's spacing.
+    pub timesteps: Option<Vec<f64>>,
+    /// DDIM's eta: 0 is deterministic, 1 as noisy as DDPM.
+    pub eta: f32,
     /// Classifier-free guidance scale; one or less switches guidance off.
     pub guidance_scale: f32,
+    /// The part of the loop that is guided, from and to as fractions of its model evaluations:
+    /// evaluation `i` of `n` is guided where `from <= i / n < to`. The others cost one row in
+    /// place of two. The whole loop when `None`.
+    pub guidance_interval: Option<(f64, f64)>,
+    /// Indices of model evaluations that are skipped: the output of the evaluation before is used
+    /// again.
+    pub reuse: Vec<usize>,
+    /// Width and height of the pictures; the model's own, or that of `init_image`, when `None`.
+    pub size: Option<(u32, u32)>,
+    /// The picture to start from.
+    pub init_image: Option<Picture>,
+    /// Where `init_image` is painted over; its size is that of `init_image`.
+    pub mask: Option<Mask>,
+    /// How much of the way to noise `init_image` goes, from above 0 to 1.
+    pub strength: f32,
     /// Starting samples of shape (images, channels, height, width), used as they are, unscaled.
     pub latents: Option<Array4<f32>>,
     /// How many previews of each image to decode on the way, the last one after the last step.
     pub preview_steps: usize,
+}
+
+impl Default for GenerateRequest {
+    /// No prompt, no seeds; the other values are those of a model folder without
+    /// `generation_config.json`.
+    fn default() -> Self {
+        Self {
+            prompt: None,
+            negative_prompt: None,
+            prompt_weights: false,
+            class_label: None,
+            seeds: Vec::new(),
+            steps: NUM_INFERENCE_STEPS,
+            scheduler: None,
+            timesteps: None,
+            eta: 0.0,
+            guidance_scale: GUIDANCE_SCALE,
+            guidance_interval: None,
+            reuse: Vec::new(),
+            size: None,
+            init_image: None,
+            mask: None,
+            strength: STRENGTH,
+            latents: None,
+            preview_steps: 0,
+        }
+    }
+}
+
+impl GenerateRequest {
+    /// A request for what `prompt` says; seeds are still to be named.
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self {
+            prompt: Some(prompt.into()),
+            ..Self::default()
+        }
+    }
+}
+
+/// Where a picture is painted over: one byte for each pixel, rows from the top. Above 127 is
+/// repainted, the rest is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mask {
+    /// Pixels per row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// The bytes, `height * width`.
+    pub luma: Vec<u8>,
 }
 
 /// A picture: 8-bit RGB, rows from the top, `height * width * 3` bytes.

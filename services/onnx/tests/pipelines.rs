@@ -93,7 +93,7 @@ fn every_pipeline_makes_the_images_of_the_reference_from_given_latents() {
                 scheduler: Some(scheduler.parse().unwrap()),
                 guidance_scale: expected.guidance_scale,
                 latents: Some(latents.clone()),
-                preview_steps: 0,
+                ..GenerateRequest::default()
             };
             let found = generator.generate(&request, &mut go_on).unwrap();
             assert_eq!(found.images.len(), images.len());

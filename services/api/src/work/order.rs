@@ -198,8 +198,8 @@ impl Plan {
             steps: self.steps,
             scheduler: Some(self.scheduler),
             guidance_scale: self.guidance_scale,
-            latents: None,
             preview_steps: self.preview_steps,
+            ..GenerateRequest::default()
         }
     }
 

@@ -42,13 +42,11 @@ pub fn on(_: usize, _: usize) -> ControlFlow<()> {
 pub fn request(seeds: &[u64]) -> GenerateRequest {
     GenerateRequest {
         prompt: Some("a green cat and the moon".to_owned()),
-        negative_prompt: None,
         seeds: seeds.to_vec(),
         steps: 6,
         scheduler: None,
         guidance_scale: 3.0,
-        latents: None,
-        preview_steps: 0,
+        ..GenerateRequest::default()
     }
 }
 
