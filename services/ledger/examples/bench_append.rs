@@ -166,6 +166,7 @@ fn entry(number: usize) -> Result<(Entry, PromptSecret), Box<dyn Error + Send + 
         scheduler: "ddim".to_owned(),
         steps: 20,
         seed: number as u64,
+        details: None,
         guidance_scale: Decimal::from_f32(3.5)?,
         prompt_commitment: commit(&salt, PROMPT.as_bytes()),
         request_id,

@@ -1,20 +1,29 @@
 //! What is signed: statements about generations and scores, and their canonical bytes.
 //!
-//! The bytes are compact JSON, `{"version":1,"kind":"…","body":{…}}`, with the fields of each body in
+//! The bytes are compact JSON, `{"version":2,"kind":"…","body":{…}}`, with the fields of each body in
 //! the order in which its struct declares them. There are no floating-point numbers: fractions are
 //! [`Decimal`]s, 64-bit seeds are decimal strings. Digests are 64 lower-case hexadecimal digits. An
 //! unknown version, kind or field is refused, so that nobody signs or believes what they cannot read.
+//!
+//! Generations have two versions: version 2 states besides where the noise came from, the task and
+//! every other setting that changes pixels ([`GenerationDetails`]). Bytes of version 1 stay valid for
+//! ever. Scores have version 1 alone.
 
-use std::collections::BTreeMap;
+mod generation;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{canonical_json, check_length, parse_canonical_json, u64_string};
+use crate::encoding::{canonical_json, check_length, parse_canonical_json};
 use crate::{Decimal, Digest, ProvenanceError};
 
-/// The version of the canonical bytes that this crate reads and writes.
-pub const ENTRY_VERSION: u64 = 1;
+pub use generation::{
+    GenerationDetails, GenerationEntry, RecordedImage, RecordedModel, RecordedNoise, RecordedTask,
+    SETTING_BYTES_MAX, SETTINGS_MAX, SOURCES_MAX,
+};
+
+/// The newest version of the canonical bytes that this crate reads and writes.
+pub const ENTRY_VERSION_MAX: u64 = 2;
 /// Longest canonical bytes of an entry, so that its envelope stays below 65,536 bytes, the limit of
 /// an entry in a C2SP tile.
 pub const ENTRY_BYTES_MAX: usize = 32 * 1024;
@@ -32,63 +41,6 @@ pub enum Entry {
     Generation(GenerationEntry),
     /// An uploaded image was scored here.
     Score(ScoreEntry),
-}
-
-/// States that an image was generated here, by which model and with which settings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GenerationEntry {
-    /// Identifies the request; images of one request share it.
-    pub request_id: String,
-    /// The zero-based place of the image in its request.
-    pub image_index: u32,
-    /// Milliseconds since 1970-01-01 UTC. A claim of the service, not a proof of time.
-    pub created_at_ms: u64,
-    /// The client that asked for it.
-    pub client: String,
-    /// The image handed out.
-    pub image: RecordedImage,
-    /// The model that made it.
-    pub model: RecordedModel,
-    /// The scheduler's name.
-    pub scheduler: String,
-    /// The number of inference steps.
-    pub steps: u32,
-    /// The seed of the image's initial noise.
-    #[serde(with = "u64_string")]
-    pub seed: u64,
-    /// The weight of classifier-free guidance.
-    pub guidance_scale: Decimal,
-    /// [`crate::commit`] to the prompt; salt and prompt are kept elsewhere and can be erased.
-    pub prompt_commitment: Digest,
-}
-
-/// The image of a [`GenerationEntry`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RecordedImage {
-    /// The digest of the file's bytes.
-    pub sha256: Digest,
-    /// The digest of the decoded pixels, which survives re-encoding without loss.
-    pub pixel_sha256: Digest,
-    /// Width in pixels.
-    pub width: u32,
-    /// Height in pixels.
-    pub height: u32,
-    /// The file's media type, such as `image/png`.
-    pub media_type: String,
-}
-
-/// The model of a [`GenerationEntry`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RecordedModel {
-    /// The model's name.
-    pub name: String,
-    /// One digest over all parts.
-    pub digest: Digest,
-    /// The digest of each file, by its path inside the model's folder.
-    pub parts: BTreeMap<String, Digest>,
 }
 
 /// States that an upload was scored here, by which detector and with which verdict.
@@ -152,6 +104,14 @@ const GENERATION: &str = "generation";
 const SCORE: &str = "score";
 
 impl Entry {
+    /// The version of the canonical bytes.
+    pub fn version(&self) -> u64 {
+        match self {
+            Self::Generation(entry) => entry.version(),
+            Self::Score(_) => 1,
+        }
+    }
+
     /// The kind's name, as the canonical bytes spell it.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -179,8 +139,8 @@ impl Entry {
     /// The canonical bytes. They are not checked here: signing does, see [`crate::Envelope::sign`].
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
-            Self::Generation(entry) => statement_bytes(GENERATION, entry),
-            Self::Score(entry) => statement_bytes(SCORE, entry),
+            Self::Generation(entry) => statement_bytes(entry.version(), GENERATION, entry),
+            Self::Score(entry) => statement_bytes(1, SCORE, entry),
         }
     }
 
@@ -194,14 +154,15 @@ impl Entry {
         check_length(WHAT, bytes.len(), ENTRY_BYTES_MAX)?;
         let header: Statement<String, IgnoredAny> = serde_json::from_slice(bytes)
             .map_err(|error| ProvenanceError::malformed(WHAT, error.to_string()))?;
-        if header.version != ENTRY_VERSION {
-            return Err(ProvenanceError::UnknownVersion {
-                version: header.version,
-            });
+        let version = header.version;
+        if version == 0 || version > ENTRY_VERSION_MAX {
+            return Err(ProvenanceError::UnknownVersion { version });
         }
-        let entry = match header.kind.as_str() {
-            GENERATION => Self::Generation(parse_body(bytes)?),
-            SCORE => Self::Score(parse_body(bytes)?),
+        let entry = match (header.kind.as_str(), version) {
+            (GENERATION, 1) => Self::Generation(parse_body::<generation::Body1>(bytes)?.into()),
+            (GENERATION, _) => Self::Generation(parse_body::<generation::Body2>(bytes)?.into()),
+            (SCORE, 1) => Self::Score(parse_body(bytes)?),
+            (SCORE, _) => return Err(ProvenanceError::UnknownVersion { version }),
             _ => return Err(ProvenanceError::UnknownKind { kind: header.kind }),
         };
         entry.check_fields()?;
@@ -224,26 +185,6 @@ impl Entry {
     }
 }
 
-impl GenerationEntry {
-    fn check_fields(&self) -> Result<(), ProvenanceError> {
-        check_text("request_id", &self.request_id)?;
-        check_text("media_type", &self.image.media_type)?;
-        check_text("scheduler", &self.scheduler)?;
-        check_text("model.name", &self.model.name)?;
-        if self.image.width == 0 || self.image.height == 0 {
-            return Err(invalid("image", "width and height must be at least 1"));
-        }
-        if self.model.parts.is_empty() || self.model.parts.len() > MODEL_PARTS_MAX {
-            let detail = format!("a model has 1 to {MODEL_PARTS_MAX} parts");
-            return Err(invalid("model.parts", detail));
-        }
-        for path in self.model.parts.keys() {
-            check_text("model.parts", path)?;
-        }
-        Ok(())
-    }
-}
-
 impl ScoreEntry {
     fn check_fields(&self) -> Result<(), ProvenanceError> {
         check_text("request_id", &self.request_id)?;
@@ -260,9 +201,9 @@ impl ScoreEntry {
     }
 }
 
-fn statement_bytes<B: Serialize>(kind: &str, body: &B) -> Vec<u8> {
+fn statement_bytes<B: Serialize>(version: u64, kind: &str, body: &B) -> Vec<u8> {
     canonical_json(&Statement {
-        version: ENTRY_VERSION,
+        version,
         kind,
         body,
     })
@@ -280,8 +221,16 @@ fn invalid(field: &'static str, detail: impl Into<String>) -> ProvenanceError {
 }
 
 fn check_text(field: &'static str, text: &str) -> Result<(), ProvenanceError> {
-    if text.is_empty() || text.len() > ENTRY_TEXT_BYTES_MAX {
-        let detail = format!("it must have 1 to {ENTRY_TEXT_BYTES_MAX} bytes");
+    check_text_within(field, text, ENTRY_TEXT_BYTES_MAX)
+}
+
+fn check_text_within(
+    field: &'static str,
+    text: &str,
+    bytes_max: usize,
+) -> Result<(), ProvenanceError> {
+    if text.is_empty() || text.len() > bytes_max {
+        let detail = format!("it must have 1 to {bytes_max} bytes");
         return Err(invalid(field, detail));
     }
     if text.contains(char::is_control) {

@@ -43,8 +43,8 @@ pub use commitment::commit;
 pub use decimal::Decimal;
 pub use digest::Digest;
 pub use entry::{
-    Entry, GenerationEntry, RecordedDetector, RecordedImage, RecordedModel, RecordedVerdict,
-    ScoreEntry,
+    Entry, GenerationDetails, GenerationEntry, RecordedDetector, RecordedImage, RecordedModel,
+    RecordedNoise, RecordedTask, RecordedVerdict, ScoreEntry,
 };
 pub use envelope::Envelope;
 pub use error::ProvenanceError;

@@ -7,8 +7,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use provenance::{
-    Bundle, Checkpoint, CheckpointSigner, Decimal, Digest, Entry, EntrySigner, Envelope, LeafIndex,
-    ProvenanceError, PublicKeys, SecretSeed, SignedCheckpoint, TlogProof, TreeSize, merkle,
+    Bundle, Checkpoint, CheckpointSigner, Decimal, Digest, Entry, EntrySigner, Envelope,
+    GenerationEntry, LeafIndex, ProvenanceError, PublicKeys, RecordedNoise, RecordedTask,
+    SecretSeed, SignedCheckpoint, TlogProof, TreeSize, merkle,
 };
 use serde::Deserialize;
 
@@ -172,10 +173,15 @@ fn keys_are_written_as_they_were_read_and_belong_to_their_seeds() {
 
 #[test]
 fn entries_are_written_as_they_were_read() {
-    for (name, kind) in [("generation", "generation"), ("score", "score")] {
+    for (name, kind, version) in [
+        ("generation", "generation", 1),
+        ("generation2", "generation", 2),
+        ("inpainting", "generation", 2),
+        ("score", "score", 1),
+    ] {
         let golden = bytes(&format!("accepted/{name}.entry.json"));
         let entry = Entry::parse(&golden).unwrap();
-        assert_eq!(entry.kind(), kind);
+        assert_eq!((entry.kind(), entry.version()), (kind, version));
         assert_eq!(entry.to_bytes(), golden);
     }
     let Ok(Entry::Generation(entry)) = Entry::parse(&bytes("accepted/generation.entry.json"))
@@ -184,11 +190,36 @@ fn entries_are_written_as_they_were_read() {
     };
     assert_eq!(entry.seed, u64::MAX);
     assert_eq!(entry.guidance_scale, Decimal::from_f32(7.5).unwrap());
+    assert_eq!(entry.details, None);
+}
+
+#[test]
+fn version_2_adds_the_details_to_version_1() {
+    let generation = |name: &str| match Entry::parse(&bytes(name)) {
+        Ok(Entry::Generation(entry)) => entry,
+        other => panic!("{other:?} is no generation"),
+    };
+    let entry = generation("accepted/generation2.entry.json");
+    let details = entry.details.clone().unwrap();
+    assert_eq!(details.noise_source, RecordedNoise::TorchCpu);
+    assert_eq!(details.task, RecordedTask::TextToImage);
+    assert_eq!(details.settings["timesteps"], "999,749.5,500,250");
+    let of_version_1 = GenerationEntry {
+        details: None,
+        ..entry
+    };
+    assert_eq!(of_version_1, generation("accepted/generation.entry.json"));
+    let details = generation("accepted/inpainting.entry.json")
+        .details
+        .unwrap();
+    assert_eq!(details.sources.len(), details.task.sources());
+    assert_eq!(details.strength, Some("0.75".parse().unwrap()));
+    assert!(details.initial_latents_sha256.is_some());
 }
 
 #[test]
 fn envelopes_are_signed_byte_for_byte_as_the_golden_ones() {
-    for name in ["generation", "score"] {
+    for name in ["generation", "generation2", "inpainting", "score"] {
         let golden = bytes(&format!("accepted/{name}.envelope.json"));
         let entry = Entry::parse(&bytes(&format!("accepted/{name}.entry.json"))).unwrap();
         let envelope = Envelope::parse(&golden).unwrap();
@@ -232,7 +263,14 @@ fn tlog_proofs_are_written_as_they_were_read() {
 
 #[test]
 fn bundles_verify_and_are_written_as_they_were_read() {
-    for (name, index) in [("generation", 3), ("score", 2), ("last", 4), ("lone", 0)] {
+    for (name, index) in [
+        ("generation", 3),
+        ("score", 2),
+        ("last", 4),
+        ("lone", 0),
+        ("generation2", 0),
+        ("inpainting", 0),
+    ] {
         let golden = bytes(&format!("accepted/{name}.bundle.json"));
         let bundle = Bundle::parse(&golden).unwrap();
         assert_eq!(bundle.to_bytes(), golden);
@@ -298,7 +336,7 @@ fn utf8(bytes: &[u8]) -> Result<&str, ProvenanceError> {
 
 #[test]
 fn refused_entries_are_refused() {
-    assert_all_refused("entry", 40, |bytes| Entry::parse(bytes).map(drop));
+    assert_all_refused("entry", 70, |bytes| Entry::parse(bytes).map(drop));
 }
 
 #[test]

@@ -57,7 +57,11 @@ fn a_bundle_with_any_one_byte_changed_is_refused() {
         |bytes: &[u8]| Bundle::parse(bytes).is_ok_and(|bundle| bundle.verify(&keys).is_ok());
     assert_every_byte_counts("generation.bundle.json", accepts);
     // Another kind of entry and a proof without hashes, with each single bit changed.
-    for name in ["score.bundle.json", "lone.bundle.json"] {
+    for name in [
+        "score.bundle.json",
+        "lone.bundle.json",
+        "inpainting.bundle.json",
+    ] {
         let mut changed = accepted(name);
         for place in 0..changed.len() {
             for bit in 0..8 {

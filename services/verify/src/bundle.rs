@@ -100,10 +100,17 @@ fn check_entry(report: &mut Report, bundle: &Bundle, keys: &PublicKeys) -> Optio
 
 fn describe(entry: &Entry) -> String {
     match entry {
-        Entry::Generation(entry) => format!(
-            "model {} {}, {} by {} pixels",
-            entry.model.name, entry.model.digest, entry.image.width, entry.image.height
-        ),
+        Entry::Generation(entry) => {
+            let task = entry.details.as_ref().map(|details| details.task);
+            format!(
+                "model {} {}, {} by {} pixels{}",
+                entry.model.name,
+                entry.model.digest,
+                entry.image.width,
+                entry.image.height,
+                task.map(|task| format!(", {task}")).unwrap_or_default()
+            )
+        }
         Entry::Score(entry) => format!(
             "detector {} {}",
             entry.detector.name, entry.detector.version

@@ -134,6 +134,7 @@ fn generation(image: RecordedImage) -> Entry {
         scheduler: "ddim".to_owned(),
         steps: 30,
         seed: 7,
+        details: None,
         guidance_scale: Decimal::from_f32(7.5).unwrap(),
         prompt_commitment: provenance::commit(&[3; 32], b"a red heart"),
     })

@@ -152,6 +152,38 @@ def generation_body():
     }
 
 
+def details():
+    """What version 2 states besides, in its order."""
+    return {
+        "noise_source": "torch-cpu",
+        "initial_latents_sha256": None,
+        "task": "text-to-image",
+        "strength": None,
+        "sources": [],
+        "watermark": "none",
+        "settings": {"eta": "0.5", "timesteps": "999,749.5,500,250"},
+    }
+
+
+def inpainting_details():
+    return {
+        **details(),
+        "noise_source": "latents",
+        "initial_latents_sha256": digest_of("latents"),
+        "task": "inpainting",
+        "strength": "0.75",
+        "sources": [digest_of("initial image"), digest_of("mask")],
+        "settings": {},
+    }
+
+
+def generation2_body(details_of=details):
+    """The body of version 2: version 1 with the details after the seed."""
+    first = generation_body()
+    last = {name: first.pop(name) for name in ("guidance_scale", "prompt_commitment")}
+    return {**first, **details_of(), **last}
+
+
 def score_body():
     return {
         "request_id": "0190a5f2-0000-7000-8000-000000000002",
@@ -209,6 +241,8 @@ class Sample:
     def __init__(self):
         self.generation = compact(statement("generation", generation_body()))
         self.score = compact(statement("score", score_body()))
+        self.generation2 = compact(statement("generation", generation2_body(), 2))
+        self.inpainting = compact(statement("generation", generation2_body(inpainting_details), 2))
         self.leaves = []
         for number in range(5):
             body = generation_body()

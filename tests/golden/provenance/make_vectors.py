@@ -18,6 +18,7 @@ from formats import (
     bundle,
     compact,
     consistency,
+    envelope,
     head,
     hexes,
     inclusion,
@@ -53,9 +54,14 @@ def merkle_vectors():
     }
 
 
+def lone_bundle(leaf):
+    """A leaf alone in its log."""
+    lone = Tree([compact(leaf)])
+    return compact(bundle(leaf, tlog_proof(0, [], note(head(1, lone.root(1)), CHECKPOINT))))
+
+
 def accepted_files(sample):
-    lone = Tree([compact(sample.leaves[0])])
-    lone_note = note(head(1, lone.root(1)), CHECKPOINT)
+    inpainting = envelope(sample.inpainting)
     return {
         "entries.seed": ENTRY_SEED.hex() + "\n",
         "checkpoint.seed": CHECKPOINT_SEED.hex() + "\n",
@@ -72,7 +78,13 @@ def accepted_files(sample):
         "generation.bundle.json": sample.bundle_of(3),
         "score.bundle.json": sample.bundle_of(2),
         "last.bundle.json": sample.bundle_of(4),
-        "lone.bundle.json": compact(bundle(sample.leaves[0], tlog_proof(0, [], lone_note))),
+        "lone.bundle.json": lone_bundle(sample.leaves[0]),
+        "generation2.entry.json": sample.generation2,
+        "generation2.envelope.json": compact(envelope(sample.generation2)),
+        "generation2.bundle.json": lone_bundle(envelope(sample.generation2)),
+        "inpainting.entry.json": sample.inpainting,
+        "inpainting.envelope.json": compact(inpainting),
+        "inpainting.bundle.json": lone_bundle(inpainting),
     }
 
 

@@ -17,10 +17,13 @@ from formats import (
     compact,
     consistency,
     digest_of,
+    details,
     envelope,
+    generation2_body,
     generation_body,
     head,
     inclusion,
+    inpainting_details,
     note,
     pae,
     score_body,
@@ -166,7 +169,8 @@ def refused_entries(sample):
             {"kind": "generation", "version": 1, "body": generation_body()}),
         "not-canonical--probability-left-out": compact(statement("score", {
             k: v for k, v in score_body().items() if k != "probability"})),
-        "unknown-entry-version--2": compact(statement("generation", generation_body(), 2)),
+        "unknown-entry-version--3": compact(statement("generation", generation2_body(), 3)),
+        "unknown-entry-version--2-of-a-score": compact(statement("score", score_body(), 2)),
         "unknown-entry-version--0": compact(statement("generation", generation_body(), 0)),
         "unknown-entry-kind--other": compact(statement("deletion", generation_body())),
         "unknown-entry-kind--capital": compact(statement("Generation", generation_body())),
@@ -183,6 +187,48 @@ def refused_entries(sample):
         "invalid-entry-field--probability-below-zero": score(probability="-0.1"),
         "too-long--parts": part(
             "model", parts={f"{n:0199}": digest_of("p") for n in range(128)}),
+        **refused_details(sample),
+    }
+
+
+def refused_details(sample):
+    """Entries of version 2."""
+    good = sample.generation2
+
+    def body(of=details, **changes):
+        return compact(statement("generation", {**generation2_body(of), **changes}, 2))
+
+    without = {k: v for k, v in generation2_body().items() if k != "strength"}
+    last = {**generation_body(), **details()}
+    return {
+        "malformed--2-with-the-body-of-1": compact(statement("generation", generation_body(), 2)),
+        "malformed--1-with-the-body-of-2": compact(statement("generation", generation2_body())),
+        "malformed--2-noise-source-unknown": body(noise_source="dice"),
+        "malformed--2-noise-source-in-capitals": body(noise_source="ChaCha20"),
+        "malformed--2-task-unknown": body(task="text-to-video"),
+        "malformed--2-strength-as-number": body(inpainting_details, strength=0.5),
+        "malformed--2-setting-as-number": body(settings={"eta": 0.5}),
+        "malformed--2-source-short": body(inpainting_details, sources=[digest_of("x")[:-2]] * 2),
+        "not-canonical--2-details-last": compact(statement("generation", last, 2)),
+        "not-canonical--2-settings-unsorted": body(settings={"timesteps": "999", "eta": "0.5"}),
+        "not-canonical--2-strength-left-out": compact(statement("generation", without, 2)),
+        "not-canonical--2-setting-twice": good.replace(b'"settings":{', b'"settings":{"eta":"0.1",'),
+        "invalid-entry-field--2-latents-without-digest": body(noise_source="latents"),
+        "invalid-entry-field--2-digest-without-latents": body(initial_latents_sha256=digest_of("x")),
+        "invalid-entry-field--2-strength-over-one": body(inpainting_details, strength="1.5"),
+        "invalid-entry-field--2-strength-below-zero": body(inpainting_details, strength="-0.5"),
+        "invalid-entry-field--2-strength-without-source": body(strength="0.5"),
+        "invalid-entry-field--2-source-without-use": body(sources=[digest_of("x")]),
+        "invalid-entry-field--2-source-missing": body(inpainting_details, sources=[digest_of("x")]),
+        "invalid-entry-field--2-too-many-sources": body(
+            inpainting_details, sources=[digest_of("x")] * 9),
+        "invalid-entry-field--2-watermark-empty": body(watermark=""),
+        "invalid-entry-field--2-too-many-settings": body(
+            settings={f"{n:02}": "1" for n in range(33)}),
+        "invalid-entry-field--2-setting-empty": body(settings={"eta": ""}),
+        "invalid-entry-field--2-setting-name-empty": body(settings={"": "1"}),
+        "invalid-entry-field--2-setting-long": body(settings={"timesteps": "1" * 4097}),
+        "invalid-entry-field--2-setting-with-newline": body(settings={"eta": "1\n2"}),
     }
 
 
@@ -222,7 +268,7 @@ def refused_envelopes(sample):
     def signed(**changes):
         return compact({**good, "signatures": [{**good["signatures"][0], **changes}]})
 
-    wrong_version = compact(statement("generation", generation_body(), 2))
+    wrong_version = compact(statement("generation", generation_body(), 3))
     other_type = "application/vnd.in-toto+json"
     return {
         "malformed--empty": b"",

@@ -266,6 +266,7 @@ impl Job {
             scheduler: self.plan.scheduler.to_string(),
             steps: self.plan.steps,
             seed: image.seed.unwrap_or(self.plan.seed),
+            details: Some(self.plan.details()),
             guidance_scale: self.plan.guidance_decimal()?,
             prompt_commitment: commit(&salt, prompt.as_bytes()),
         };

@@ -3,7 +3,7 @@
 use diffusion::SchedulerKind;
 use diffusion::seed::image_seed;
 use onnx::GenerateRequest;
-use provenance::Decimal;
+use provenance::{Decimal, GenerationDetails, RecordedNoise, RecordedTask};
 
 use super::WorkError;
 use crate::config::Limits;
@@ -206,6 +206,22 @@ impl Plan {
     /// The guidance scale as entries state it.
     pub(super) fn guidance_decimal(&self) -> Result<Decimal, WorkError> {
         Ok(Decimal::from_f32(self.guidance_scale)?)
+    }
+
+    /// What entries state beside the settings that every generation has.
+    pub(super) fn details(&self) -> GenerationDetails {
+        GenerationDetails {
+            noise_source: RecordedNoise::ChaCha20,
+            initial_latents_sha256: None,
+            task: match self.prompt {
+                Some(_) => RecordedTask::TextToImage,
+                None => RecordedTask::Unconditional,
+            },
+            strength: None,
+            sources: Vec::new(),
+            watermark: "none".to_owned(),
+            settings: std::collections::BTreeMap::new(),
+        }
     }
 
     /// The text that the prompt commitment commits to: the prompt, and below a line of its own

@@ -82,6 +82,7 @@ pub fn generation(client: &str, request_id: &str) -> GenerationEntry {
         scheduler: "ddim".to_owned(),
         steps: 20,
         seed: u64::MAX,
+        details: None,
         guidance_scale: Decimal::from_f32(3.5).unwrap(),
         prompt_commitment: commit(&SALT, b"a red heart"),
     }

@@ -1,0 +1,385 @@
+//! What an entry states about a generated image.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::{MODEL_PARTS_MAX, check_text, check_text_within, invalid};
+use crate::encoding::u64_string;
+use crate::{Decimal, Digest, ProvenanceError};
+
+/// Most further settings of one entry.
+pub const SETTINGS_MAX: usize = 32;
+/// Longest value of a further setting: a list of some hundred timesteps.
+pub const SETTING_BYTES_MAX: usize = 4_096;
+/// Most pictures that a generation may start from.
+pub const SOURCES_MAX: usize = 8;
+
+/// States that an image was generated here, by which model and with which settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GenerationEntry {
+    /// Identifies the request; images of one request share it.
+    pub request_id: String,
+    /// The zero-based place of the image in its request.
+    pub image_index: u32,
+    /// Milliseconds since 1970-01-01 UTC. A claim of the service, not a proof of time.
+    pub created_at_ms: u64,
+    /// The client that asked for it.
+    pub client: String,
+    /// The image handed out.
+    pub image: RecordedImage,
+    /// The model that made it.
+    pub model: RecordedModel,
+    /// The scheduler's name.
+    pub scheduler: String,
+    /// The number of inference steps.
+    pub steps: u32,
+    /// The seed of the image's noise. Where the caller brought the initial latents, it is the seed of
+    /// the noise that the steps add.
+    pub seed: u64,
+    /// What version 2 states besides; none in an entry of version 1.
+    pub details: Option<GenerationDetails>,
+    /// The weight of classifier-free guidance.
+    pub guidance_scale: Decimal,
+    /// [`crate::commit`] to the prompt; salt and prompt are kept elsewhere and can be erased.
+    pub prompt_commitment: Digest,
+}
+
+/// What version 2 of a [`GenerationEntry`] states besides: all else that changes pixels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GenerationDetails {
+    /// What the initial noise was drawn from.
+    pub noise_source: RecordedNoise,
+    /// SHA-256 of the initial latents where the caller brought them: their dimensions (batch 1,
+    /// channels, height, width) as four big-endian `u32`s, then the values as little-endian `f32`s,
+    /// row by row.
+    pub initial_latents_sha256: Option<Digest>,
+    /// What was asked of the model.
+    pub task: RecordedTask,
+    /// How much of a source picture was replaced, 0 to 1; none without one.
+    pub strength: Option<Decimal>,
+    /// [`crate::commit`] to the SHA-256 of each picture that the generation started from, the initial
+    /// image first, then the mask.
+    pub sources: Vec<Digest>,
+    /// The mark in the initial noise; `none` without one.
+    pub watermark: String,
+    /// Every other setting that changes pixels, such as `timesteps`, `eta` or `class_label`.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// What the initial noise of an image was drawn from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordedNoise {
+    /// The service's own stream: ChaCha20 under the seed.
+    #[serde(rename = "chacha20")]
+    ChaCha20,
+    /// The stream of PyTorch's generator for processors.
+    TorchCpu,
+    /// The stream of PyTorch's generator for CUDA.
+    TorchCuda,
+    /// No stream: the caller brought the initial latents.
+    Latents,
+}
+
+/// What was asked of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordedTask {
+    /// A picture of a prompt.
+    TextToImage,
+    /// A picture of a prompt that starts from another picture.
+    ImageToImage,
+    /// A picture whose masked part alone is made anew.
+    Inpainting,
+    /// A picture like another one, without a prompt.
+    Variation,
+    /// A picture of whatever the model was trained on.
+    Unconditional,
+    /// A picture of one of the model's classes.
+    ClassConditional,
+}
+
+impl RecordedNoise {
+    /// The name, as the canonical bytes spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ChaCha20 => "chacha20",
+            Self::TorchCpu => "torch-cpu",
+            Self::TorchCuda => "torch-cuda",
+            Self::Latents => "latents",
+        }
+    }
+}
+
+impl RecordedTask {
+    /// The name, as the canonical bytes spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TextToImage => "text-to-image",
+            Self::ImageToImage => "image-to-image",
+            Self::Inpainting => "inpainting",
+            Self::Variation => "variation",
+            Self::Unconditional => "unconditional",
+            Self::ClassConditional => "class-conditional",
+        }
+    }
+
+    /// How many pictures it starts from.
+    pub fn sources(self) -> usize {
+        match self {
+            Self::TextToImage | Self::Unconditional | Self::ClassConditional => 0,
+            Self::ImageToImage | Self::Variation => 1,
+            Self::Inpainting => 2,
+        }
+    }
+}
+
+impl fmt::Display for RecordedNoise {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for RecordedTask {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// The image of a [`GenerationEntry`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedImage {
+    /// The digest of the file's bytes.
+    pub sha256: Digest,
+    /// The digest of the decoded pixels, which survives re-encoding without loss.
+    pub pixel_sha256: Digest,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// The file's media type, such as `image/png`.
+    pub media_type: String,
+}
+
+/// The model of a [`GenerationEntry`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedModel {
+    /// The model's name.
+    pub name: String,
+    /// One digest over all parts.
+    pub digest: Digest,
+    /// The digest of each file, by its path inside the model's folder.
+    pub parts: BTreeMap<String, Digest>,
+}
+
+impl GenerationEntry {
+    /// The version of the canonical bytes.
+    pub fn version(&self) -> u64 {
+        if self.details.is_some() { 2 } else { 1 }
+    }
+
+    pub(super) fn check_fields(&self) -> Result<(), ProvenanceError> {
+        check_text("request_id", &self.request_id)?;
+        check_text("media_type", &self.image.media_type)?;
+        check_text("scheduler", &self.scheduler)?;
+        check_text("model.name", &self.model.name)?;
+        if self.image.width == 0 || self.image.height == 0 {
+            return Err(invalid("image", "width and height must be at least 1"));
+        }
+        if self.model.parts.is_empty() || self.model.parts.len() > MODEL_PARTS_MAX {
+            let detail = format!("a model has 1 to {MODEL_PARTS_MAX} parts");
+            return Err(invalid("model.parts", detail));
+        }
+        for path in self.model.parts.keys() {
+            check_text("model.parts", path)?;
+        }
+        self.details
+            .as_ref()
+            .map_or(Ok(()), GenerationDetails::check_fields)
+    }
+}
+
+impl GenerationDetails {
+    fn check_fields(&self) -> Result<(), ProvenanceError> {
+        let own_latents = self.noise_source == RecordedNoise::Latents;
+        if own_latents != self.initial_latents_sha256.is_some() {
+            let detail = "it belongs to the noise source latents, and to no other";
+            return Err(invalid("initial_latents_sha256", detail));
+        }
+        if self.sources.len() > SOURCES_MAX {
+            let detail = format!("a generation has at most {SOURCES_MAX} sources");
+            return Err(invalid("sources", detail));
+        }
+        let (task, sources) = (self.task, self.task.sources());
+        if self.sources.len() != sources {
+            let detail = format!("the task {task} starts from {sources} pictures");
+            return Err(invalid("sources", detail));
+        }
+        match &self.strength {
+            Some(_) if sources == 0 => {
+                return Err(invalid("strength", "the task starts from no picture"));
+            }
+            Some(strength) if !(0.0..=1.0).contains(&strength.to_f32()) => {
+                return Err(invalid("strength", "it lies outside 0 to 1"));
+            }
+            _ => {}
+        }
+        check_text("watermark", &self.watermark)?;
+        if self.settings.len() > SETTINGS_MAX {
+            let detail = format!("at most {SETTINGS_MAX} settings are allowed");
+            return Err(invalid("settings", detail));
+        }
+        for (name, value) in &self.settings {
+            check_text("settings", name)?;
+            check_text_within("settings", value, SETTING_BYTES_MAX)?;
+        }
+        Ok(())
+    }
+}
+
+/// As the canonical bytes of its version spell the body.
+impl Serialize for GenerationEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let entry = self.clone();
+        match entry.details.clone() {
+            None => Body1::from(entry).serialize(serializer),
+            Some(details) => Body2::new(entry, details).serialize(serializer),
+        }
+    }
+}
+
+/// The body of version 1, in the order of its canonical bytes.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Body1 {
+    request_id: String,
+    image_index: u32,
+    created_at_ms: u64,
+    client: String,
+    image: RecordedImage,
+    model: RecordedModel,
+    scheduler: String,
+    steps: u32,
+    #[serde(with = "u64_string")]
+    seed: u64,
+    guidance_scale: Decimal,
+    prompt_commitment: Digest,
+}
+
+/// The body of version 2, in the order of its canonical bytes.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Body2 {
+    request_id: String,
+    image_index: u32,
+    created_at_ms: u64,
+    client: String,
+    image: RecordedImage,
+    model: RecordedModel,
+    scheduler: String,
+    steps: u32,
+    #[serde(with = "u64_string")]
+    seed: u64,
+    noise_source: RecordedNoise,
+    initial_latents_sha256: Option<Digest>,
+    task: RecordedTask,
+    strength: Option<Decimal>,
+    sources: Vec<Digest>,
+    watermark: String,
+    settings: BTreeMap<String, String>,
+    guidance_scale: Decimal,
+    prompt_commitment: Digest,
+}
+
+impl From<GenerationEntry> for Body1 {
+    fn from(entry: GenerationEntry) -> Self {
+        Self {
+            request_id: entry.request_id,
+            image_index: entry.image_index,
+            created_at_ms: entry.created_at_ms,
+            client: entry.client,
+            image: entry.image,
+            model: entry.model,
+            scheduler: entry.scheduler,
+            steps: entry.steps,
+            seed: entry.seed,
+            guidance_scale: entry.guidance_scale,
+            prompt_commitment: entry.prompt_commitment,
+        }
+    }
+}
+
+impl From<Body1> for GenerationEntry {
+    fn from(body: Body1) -> Self {
+        Self {
+            request_id: body.request_id,
+            image_index: body.image_index,
+            created_at_ms: body.created_at_ms,
+            client: body.client,
+            image: body.image,
+            model: body.model,
+            scheduler: body.scheduler,
+            steps: body.steps,
+            seed: body.seed,
+            details: None,
+            guidance_scale: body.guidance_scale,
+            prompt_commitment: body.prompt_commitment,
+        }
+    }
+}
+
+impl Body2 {
+    fn new(entry: GenerationEntry, details: GenerationDetails) -> Self {
+        Self {
+            request_id: entry.request_id,
+            image_index: entry.image_index,
+            created_at_ms: entry.created_at_ms,
+            client: entry.client,
+            image: entry.image,
+            model: entry.model,
+            scheduler: entry.scheduler,
+            steps: entry.steps,
+            seed: entry.seed,
+            noise_source: details.noise_source,
+            initial_latents_sha256: details.initial_latents_sha256,
+            task: details.task,
+            strength: details.strength,
+            sources: details.sources,
+            watermark: details.watermark,
+            settings: details.settings,
+            guidance_scale: entry.guidance_scale,
+            prompt_commitment: entry.prompt_commitment,
+        }
+    }
+}
+
+impl From<Body2> for GenerationEntry {
+    fn from(body: Body2) -> Self {
+        Self {
+            request_id: body.request_id,
+            image_index: body.image_index,
+            created_at_ms: body.created_at_ms,
+            client: body.client,
+            image: body.image,
+            model: body.model,
+            scheduler: body.scheduler,
+            steps: body.steps,
+            seed: body.seed,
+            details: Some(GenerationDetails {
+                noise_source: body.noise_source,
+                initial_latents_sha256: body.initial_latents_sha256,
+                task: body.task,
+                strength: body.strength,
+                sources: body.sources,
+                watermark: body.watermark,
+                settings: body.settings,
+            }),
+            guidance_scale: body.guidance_scale,
+            prompt_commitment: body.prompt_commitment,
+        }
+    }
+}
