@@ -176,6 +176,13 @@ impl SchedulerConfig {
             SchedulerKind::DpmSolverMultistep => {
                 Box::new(DpmSolverMultistep::new(self, num_inference_steps)?)
             }
+            other => {
+                return Err(DiffusionError::Unsupported {
+                    option: "scheduler",
+                    value: other.to_string(),
+                    hint: "",
+                });
+            }
         })
     }
 

@@ -20,10 +20,28 @@ pub enum DiffusionError {
         hint: &'static str,
     },
     /// The name of a scheduler is not known.
-    #[error("scheduler {name:?} is not known; choose ddim, euler or dpm++2m")]
+    #[error("scheduler {name:?} is not known; choose one of {accepted}")]
     UnknownScheduler {
         /// The name as given.
         name: String,
+        /// The names that lead to an image, with commas between them.
+        accepted: String,
+    },
+    /// The name of a noise source is not known.
+    #[error("noise source {name:?} is not known; choose chacha20, torch-cpu or torch-cuda")]
+    UnknownNoise {
+        /// The name as given.
+        name: String,
+    },
+    /// An image-to-image strength is outside 0..=1, or leaves nothing to do.
+    #[error(
+        "strength {strength} with {steps} steps refused: it lies between 0 and 1, and strength times steps is 1 or more"
+    )]
+    Strength {
+        /// What was asked for.
+        strength: f64,
+        /// Steps of the plan.
+        steps: usize,
     },
     /// The number of inference steps is outside what the schedule can serve.
     #[error("{steps} inference steps refused: between 1 and {steps_max} are possible")]

@@ -10,6 +10,7 @@ use ndarray::Array4;
 use crate::denoise::{NoisePredictor, StepReport, denoise};
 use crate::error::DiffusionError;
 use crate::scheduler::{Scheduler, SchedulerKind};
+use crate::seed::NoNoise;
 
 /// One step of a trace. The arrays have the sample's shape (batch, channels, height, width).
 #[derive(Debug, Clone)]
@@ -62,9 +63,7 @@ where
     require(scheduler, SchedulerKind::DdimInverse)?;
     let mut steps = Vec::with_capacity(scheduler.timesteps().len());
     let start = original.clone();
-    denoise(predictor, scheduler, start, &mut |report: StepReport<
-        '_,
-    >| {
+    let mut record = |report: StepReport<'_>| {
         let step = TraceStep {
             step_index: report.step_index,
             timestep: report.timestep,
@@ -75,7 +74,8 @@ where
         let flow = on_step(&step);
         steps.push(step);
         flow
-    })?;
+    };
+    denoise(predictor, scheduler, start, &mut NoNoise, &mut record)?;
     Ok(Trace { original, steps })
 }
 
@@ -95,7 +95,8 @@ where
     P::Error: From<DiffusionError>,
 {
     require(scheduler, SchedulerKind::Ddim)?;
-    denoise(predictor, scheduler, trace.noise().clone(), on_step)
+    let noise = trace.noise().clone();
+    denoise(predictor, scheduler, noise, &mut NoNoise, on_step)
 }
 
 fn require(scheduler: &dyn Scheduler, kind: SchedulerKind) -> Result<(), DiffusionError> {

@@ -23,4 +23,5 @@ pub use config::SchedulerConfig;
 pub use denoise::{NoisePredictor, StepReport, denoise};
 pub use error::DiffusionError;
 pub use inversion::{Trace, TraceStep, invert, reconstruct};
-pub use scheduler::{Scheduler, SchedulerKind, StepOutput};
+pub use scheduler::{NoiseLevel, Scheduler, SchedulerKind, StepOutput, skipped_evaluations};
+pub use seed::{NoiseKind, NoiseSource};

@@ -1,4 +1,4 @@
-//! Initial noise: one random stream per image, drawn on the host.
+//! Noise: one random stream per image, drawn on the host.
 //!
 //! Image `k` of a request with seed `s` has the seed `s + k` (wrapping), so that every image of a
 //! batch can be made again alone. The stream is ChaCha20 (RFC 8439, zero nonce, counter from 0)
@@ -7,12 +7,126 @@
 //! logarithm and the sine come from the `libm` crate, not from the platform, so the bits are the
 //! same everywhere.
 
+mod torch_cpu;
+mod torch_cuda;
+
+use std::fmt;
+use std::str::FromStr;
+
 use ndarray::{Array4, Axis};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use crate::error::DiffusionError;
+use torch_cpu::TorchCpu;
+use torch_cuda::TorchCuda;
 
 /// The last 24 bytes of every key. A change of the transform needs a new version here.
 pub const DOMAIN: &[u8; 24] = b"retrace/initial-noise/v1";
+
+/// A source of standard normal noise for the images of one loop.
+///
+/// Every image of a batch has a stream of its own: row `i` of what a batch draws is what image `i`
+/// would draw alone.
+pub trait NoiseSource: Send {
+    /// The next standard normals, shape (batch, channels, height, width).
+    ///
+    /// # Panics
+    /// When the batch has another number of images than the source has streams.
+    fn normals(&mut self, shape: (usize, usize, usize, usize)) -> Array4<f32>;
+}
+
+/// The source for loops that draw no noise. It answers zeros.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoNoise;
+
+impl NoiseSource for NoNoise {
+    fn normals(&mut self, shape: (usize, usize, usize, usize)) -> Array4<f32> {
+        Array4::zeros(shape)
+    }
+}
+
+/// Which random numbers a seed stands for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum NoiseKind {
+    /// ChaCha20 and Box-Muller in 64 bits, the same bits on every platform.
+    #[default]
+    #[serde(rename = "chacha20")]
+    ChaCha20,
+    /// The normals of torch's generator on the processor.
+    #[serde(rename = "torch-cpu")]
+    TorchCpu,
+    /// The normals of torch's generator on a CUDA device.
+    #[serde(rename = "torch-cuda")]
+    TorchCuda,
+}
+
+impl NoiseKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::ChaCha20, Self::TorchCpu, Self::TorchCuda];
+
+    /// The name, as command line and HTTP interface spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ChaCha20 => "chacha20",
+            Self::TorchCpu => "torch-cpu",
+            Self::TorchCuda => "torch-cuda",
+        }
+    }
+}
+
+impl fmt::Display for NoiseKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl FromStr for NoiseKind {
+    type Err = DiffusionError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        found.ok_or_else(|| DiffusionError::UnknownNoise {
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// The noise of several images, one stream per seed.
+pub fn noise_source(kind: NoiseKind, seeds: &[u64]) -> Box<dyn NoiseSource> {
+    let streams = seeds.iter().map(|&seed| stream(kind, seed)).collect();
+    Box::new(Streams(streams))
+}
+
+fn stream(kind: NoiseKind, seed: u64) -> Box<dyn NormalStream> {
+    match kind {
+        NoiseKind::ChaCha20 => Box::new(Normals::new(seed)),
+        NoiseKind::TorchCpu => Box::new(TorchCpu::new(seed)),
+        NoiseKind::TorchCuda => Box::new(TorchCuda::new(seed)),
+    }
+}
+
+/// One stream of standard normals. A call stands for one tensor: what a call takes from the
+/// underlying generator may depend on its size.
+pub(crate) trait NormalStream: Send {
+    /// Fills `values` with the next standard normals.
+    fn fill(&mut self, values: &mut [f32]);
+}
+
+struct Streams(Vec<Box<dyn NormalStream>>);
+
+impl NoiseSource for Streams {
+    fn normals(&mut self, shape: (usize, usize, usize, usize)) -> Array4<f32> {
+        assert_eq!(shape.0, self.0.len(), "one stream per image of the batch");
+        let mut values = vec![0.0; shape.0 * shape.1 * shape.2 * shape.3];
+        let row = (shape.1 * shape.2 * shape.3).max(1);
+        for (values, stream) in values.chunks_exact_mut(row).zip(&mut self.0) {
+            stream.fill(values);
+        }
+        Array4::from_shape_vec(shape, values).expect("as many values as the shape holds")
+    }
+}
 
 /// Shape of one sample without its batch axis: (channels, height, width).
 pub type SampleShape = (usize, usize, usize);
@@ -44,6 +158,14 @@ pub fn initial_noise_batch(seeds: &[u64], shape: SampleShape) -> Array4<f32> {
 struct Normals {
     stream: ChaCha20Rng,
     spare: Option<f64>,
+}
+
+impl NormalStream for Normals {
+    fn fill(&mut self, values: &mut [f32]) {
+        for value in values {
+            *value = self.next_f32();
+        }
+    }
 }
 
 impl Normals {

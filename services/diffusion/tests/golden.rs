@@ -119,7 +119,12 @@ fn run(name: &str, case: &Case) {
             &sample
         };
         let output = scheduler
-            .step(step_index, model_output.view(), from.view())
+            .step(
+                step_index,
+                model_output.view(),
+                from.view(),
+                &mut seed::NoNoise,
+            )
             .unwrap();
         let what = format!("{name}, step {step_index}");
         let (prev, prev_expected) = (output.prev_sample.view(), &expected.prev_sample);

@@ -59,9 +59,13 @@ fn every_scheduler_finds_the_only_point_of_the_data() {
     for kind in SchedulerKind::GENERATIVE {
         let mut scheduler = config().scheduler(kind, 20).unwrap();
         let noise = seed::initial_noise(7, (3, 4, 4)) * scheduler.init_noise_sigma() as f32;
-        let sample = denoise(&mut point(0.3), scheduler.as_mut(), noise, &mut |_| {
-            ControlFlow::Continue(())
-        })
+        let sample = denoise(
+            &mut point(0.3),
+            scheduler.as_mut(),
+            noise,
+            &mut seed::NoNoise,
+            &mut |_| ControlFlow::Continue(()),
+        )
         .unwrap();
         for value in &sample {
             assert!((value - 0.3).abs() < 1e-3, "{kind}: {value}");
@@ -98,6 +102,7 @@ fn a_model_that_answers_nan_is_refused_at_its_step() {
         &mut Constant(f32::NAN),
         scheduler.as_mut(),
         noise,
+        &mut seed::NoNoise,
         &mut |_| ControlFlow::Continue(()),
     );
     assert!(matches!(
@@ -121,6 +126,7 @@ fn the_callback_stops_the_loop() {
         &mut Constant(0.0),
         scheduler.as_mut(),
         noise,
+        &mut seed::NoNoise,
         &mut stop_at_two,
     );
     assert_eq!(error, Err(DiffusionError::Cancelled { step_index: 2 }));
@@ -132,7 +138,9 @@ fn steps_out_of_order_are_refused() {
         .scheduler(SchedulerKind::DpmSolverMultistep, 5)
         .unwrap();
     let sample = seed::initial_noise(7, (1, 2, 2));
-    let error = scheduler.step(1, sample.view(), sample.view()).err();
+    let error = scheduler
+        .step(1, sample.view(), sample.view(), &mut seed::NoNoise)
+        .err();
     assert_eq!(
         error,
         Some(DiffusionError::StepIndex {

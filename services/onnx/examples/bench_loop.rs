@@ -98,13 +98,15 @@ fn bench_scheduler(kind: SchedulerKind) -> Result<f64, Box<dyn Error>> {
     let mut times = Vec::with_capacity(SCHEDULER_RUNS * SCHEDULER_STEPS);
     for _ in 0..SCHEDULER_RUNS {
         let mut scheduler = config.scheduler(kind, SCHEDULER_STEPS)?;
+        let mut noise = seed::noise_source(seed::NoiseKind::ChaCha20, &[3]);
         let mut sample = seed::initial_noise(1, (4, 64, 64));
         for step_index in 0..SCHEDULER_STEPS {
             let started = Instant::now();
             let scale = scheduler.model_input_scale(step_index) as f32;
             let scaled = (kind == SchedulerKind::Euler).then(|| &sample * scale);
             std::hint::black_box(&scaled);
-            let output = scheduler.step(step_index, model_output.view(), sample.view())?;
+            let (output, from) = (model_output.view(), sample.view());
+            let output = scheduler.step(step_index, output, from, noise.as_mut())?;
             times.push(started.elapsed().as_secs_f64() * 1e6);
             sample = output.prev_sample;
         }

@@ -175,7 +175,10 @@ impl Generator {
             .unwrap_or_else(|| self.default_scheduler());
         if !SchedulerKind::GENERATIVE.contains(&scheduler) {
             return Err(OnnxError::request(format!(
-                "{scheduler} does not lead to an image; choose ddim, euler or dpm++2m"
+                "{scheduler} does not lead to an image; choose one of {}",
+                SchedulerKind::GENERATIVE
+                    .map(SchedulerKind::name)
+                    .join(", ")
             )));
         }
         let steps = request.steps as usize;
@@ -275,6 +278,13 @@ impl Generator {
         let plan = run.plan;
         let config = &self.scheduler_config;
         let mut scheduler = config.scheduler(plan.scheduler, plan.steps)?;
+        // One stream per image: the starting noise first, then that of random steps. Starting
+        // samples that a caller brings have no seed; random steps then draw from the image's place.
+        let stream_seed = match run.request.seeds.get(run.image_index) {
+            Some(&image_seed) => image_seed,
+            None => run.image_index as u64,
+        };
+        let mut noise = seed::noise_source(seed::NoiseKind::ChaCha20, &[stream_seed]);
         let sample = match &run.request.latents {
             Some(latents) => latents
                 .view()
@@ -284,11 +294,9 @@ impl Generator {
                 .0
                 .to_owned(),
             None => {
-                let noise = seed::initial_noise(
-                    run.request.seeds[run.image_index],
-                    self.unet.sample_shape(),
-                );
-                noise * scheduler.init_noise_sigma() as f32
+                let (channels, height, width) = self.unet.sample_shape();
+                let shape = (1, channels, height, width);
+                noise.normals(shape) * scheduler.init_noise_sigma() as f32
             }
         };
         let mut predictor = ConditionedUnet {
@@ -301,6 +309,7 @@ impl Generator {
             &mut predictor,
             scheduler.as_mut(),
             sample,
+            noise.as_mut(),
             &mut |report: StepReport<'_>| {
                 let preview = match run.preview(&report, decoder) {
                     Ok(preview) => preview,

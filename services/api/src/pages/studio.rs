@@ -150,10 +150,28 @@ fn page(visitor: &Visitor, fields: &Fields) -> Result<StudioPage, WorkError> {
 /// A scheduler's name as papers write it.
 fn label(kind: SchedulerKind) -> &'static str {
     match kind {
+        SchedulerKind::Ddpm => "DDPM",
         SchedulerKind::Ddim => "DDIM",
         SchedulerKind::DdimInverse => "DDIM inverse",
+        SchedulerKind::Pndm => "PNDM",
+        SchedulerKind::Lms => "LMS",
+        SchedulerKind::Heun => "Heun",
         SchedulerKind::Euler => "Euler",
+        SchedulerKind::EulerAncestral => "Euler ancestral",
+        SchedulerKind::Kdpm2 => "DPM2",
+        SchedulerKind::Kdpm2Ancestral => "DPM2 ancestral",
         SchedulerKind::DpmSolverMultistep => "DPM-Solver++ 2M",
+        SchedulerKind::DpmSolverMultistep3 => "DPM-Solver++ 3M",
+        SchedulerKind::DpmSolverMultistepSde => "DPM-Solver++ 2M SDE",
+        SchedulerKind::DpmSolverSinglestep => "DPM-Solver++ 2S",
+        SchedulerKind::DpmSolverSde => "DPM-Solver++ SDE",
+        SchedulerKind::UniPc => "UniPC",
+        SchedulerKind::Deis => "DEIS",
+        SchedulerKind::Lcm => "LCM",
+        SchedulerKind::Tcd => "TCD",
+        SchedulerKind::FlowMatchEuler => "Flow-matching Euler",
+        SchedulerKind::ProbabilityFlow => "Probability-flow ODE",
+        SchedulerKind::PredictorCorrector => "Predictor-corrector",
     }
 }
 

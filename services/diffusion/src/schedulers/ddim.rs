@@ -5,8 +5,9 @@ use ndarray::ArrayView4;
 use crate::config::{SchedulerConfig, TimestepSpacing};
 use crate::error::DiffusionError;
 use crate::schedule::NoiseSchedule;
-use crate::scheduler::{Scheduler, SchedulerKind, StepOutput};
+use crate::scheduler::{NoiseLevel, Scheduler, SchedulerKind, StepOutput};
 use crate::schedulers::{Conversion, StepCounter, map_pair, refuse_shapes};
+use crate::seed::NoiseSource;
 use crate::spacing::{falling_timesteps, refuse_steps};
 
 /// One transition of DDIM between two noise levels, given as cumulative products. The inverse
@@ -14,6 +15,8 @@ use crate::spacing::{falling_timesteps, refuse_steps};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Transition {
     pub(crate) conversion: Conversion,
+    /// The noise level that the transition starts from.
+    pub(crate) source: NoiseLevel,
     /// Largest magnitude of the guess of the noise-free sample; infinite when it is not clipped.
     pub(crate) clip: f32,
     /// Weight of the noise-free sample in the next sample.
@@ -36,6 +39,10 @@ impl Transition {
                 alpha_prod_t.sqrt(),
                 (1.0 - alpha_prod_t).sqrt(),
             ),
+            source: NoiseLevel {
+                signal: alpha_prod_t.sqrt(),
+                noise: (1.0 - alpha_prod_t).sqrt(),
+            },
             clip: clip as f32,
             next_signal: alpha_prod_next.sqrt() as f32,
             next_noise: (1.0 - alpha_prod_next).sqrt() as f32,
@@ -134,11 +141,24 @@ impl Scheduler for Ddim {
         &self.timesteps
     }
 
+    fn noise_level(&self, step_index: usize) -> NoiseLevel {
+        self.transitions[step_index].source
+    }
+
+    fn skip(&mut self, first: usize) -> Result<(), DiffusionError> {
+        self.counter.skip(first)
+    }
+
+    fn first_step(&self) -> usize {
+        self.counter.next()
+    }
+
     fn step(
         &mut self,
         step_index: usize,
         model_output: ArrayView4<'_, f32>,
         sample: ArrayView4<'_, f32>,
+        _noise: &mut dyn NoiseSource,
     ) -> Result<StepOutput, DiffusionError> {
         refuse_shapes(&model_output, &sample)?;
         self.counter.advance(step_index)?;

@@ -4,9 +4,10 @@ use ndarray::ArrayView4;
 
 use crate::config::{PredictionType, SchedulerConfig, TimestepSpacing};
 use crate::error::DiffusionError;
-use crate::scheduler::{Scheduler, SchedulerKind, StepOutput};
+use crate::scheduler::{NoiseLevel, Scheduler, SchedulerKind, StepOutput};
 use crate::schedulers::ddim::{Transition, beyond_first};
 use crate::schedulers::{StepCounter, refuse_shapes};
+use crate::seed::NoiseSource;
 use crate::spacing::{falling_timesteps, refuse_steps};
 
 /// The inverse DDIM scheduler: timesteps rise, and the model is asked at the timestep that the
@@ -81,11 +82,24 @@ impl Scheduler for DdimInverse {
         &self.timesteps
     }
 
+    fn noise_level(&self, step_index: usize) -> NoiseLevel {
+        self.transitions[step_index].source
+    }
+
+    fn skip(&mut self, first: usize) -> Result<(), DiffusionError> {
+        self.counter.skip(first)
+    }
+
+    fn first_step(&self) -> usize {
+        self.counter.next()
+    }
+
     fn step(
         &mut self,
         step_index: usize,
         model_output: ArrayView4<'_, f32>,
         sample: ArrayView4<'_, f32>,
+        _noise: &mut dyn NoiseSource,
     ) -> Result<StepOutput, DiffusionError> {
         refuse_shapes(&model_output, &sample)?;
         self.counter.advance(step_index)?;

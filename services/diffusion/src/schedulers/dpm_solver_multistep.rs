@@ -5,8 +5,9 @@ use ndarray::{Array4, ArrayView4};
 use crate::config::{FinalSigmasType, SchedulerConfig, SolverType, TimestepSpacing};
 use crate::error::DiffusionError;
 use crate::schedule::NoiseSchedule;
-use crate::scheduler::{Scheduler, SchedulerKind, StepOutput};
+use crate::scheduler::{NoiseLevel, Scheduler, SchedulerKind, StepOutput};
 use crate::schedulers::{Conversion, StepCounter, map_pair, map_triple, refuse_shapes};
+use crate::seed::NoiseSource;
 use crate::spacing::{
     interpolate, karras_sigmas, linspace, refuse_steps, sigma_to_timestep, trailing_timesteps,
 };
@@ -228,11 +229,29 @@ impl Scheduler for DpmSolverMultistep {
         &self.sigmas
     }
 
+    fn noise_level(&self, step_index: usize) -> NoiseLevel {
+        let sigma = self.sigmas[step_index];
+        let signal = signal(sigma);
+        NoiseLevel {
+            signal,
+            noise: sigma * signal,
+        }
+    }
+
+    fn skip(&mut self, first: usize) -> Result<(), DiffusionError> {
+        self.counter.skip(first)
+    }
+
+    fn first_step(&self) -> usize {
+        self.counter.next()
+    }
+
     fn step(
         &mut self,
         step_index: usize,
         model_output: ArrayView4<'_, f32>,
         sample: ArrayView4<'_, f32>,
+        _noise: &mut dyn NoiseSource,
     ) -> Result<StepOutput, DiffusionError> {
         refuse_shapes(&model_output, &sample)?;
         self.counter.advance(step_index)?;

@@ -5,8 +5,9 @@ use ndarray::ArrayView4;
 
 use crate::config::{FinalSigmasType, PredictionType, SchedulerConfig, TimestepSpacing};
 use crate::error::DiffusionError;
-use crate::scheduler::{Scheduler, SchedulerKind, StepOutput};
+use crate::scheduler::{NoiseLevel, Scheduler, SchedulerKind, StepOutput};
 use crate::schedulers::{StepCounter, map_pair, refuse_shapes};
+use crate::seed::NoiseSource;
 use crate::spacing::{
     falling_timesteps, interpolate, karras_sigmas, refuse_steps, sigma_to_timestep,
 };
@@ -102,11 +103,27 @@ impl Scheduler for Euler {
         1.0 / (sigma * sigma + 1.0).sqrt()
     }
 
+    fn noise_level(&self, step_index: usize) -> NoiseLevel {
+        NoiseLevel {
+            signal: 1.0,
+            noise: self.sigmas[step_index],
+        }
+    }
+
+    fn skip(&mut self, first: usize) -> Result<(), DiffusionError> {
+        self.counter.skip(first)
+    }
+
+    fn first_step(&self) -> usize {
+        self.counter.next()
+    }
+
     fn step(
         &mut self,
         step_index: usize,
         model_output: ArrayView4<'_, f32>,
         sample: ArrayView4<'_, f32>,
+        _noise: &mut dyn NoiseSource,
     ) -> Result<StepOutput, DiffusionError> {
         refuse_shapes(&model_output, &sample)?;
         self.counter.advance(step_index)?;

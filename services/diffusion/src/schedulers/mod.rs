@@ -81,6 +81,24 @@ impl StepCounter {
         Self { next: 0, steps }
     }
 
+    /// The step index that comes next.
+    pub(crate) fn next(&self) -> usize {
+        self.next
+    }
+
+    /// Lets the run begin at `first`.
+    pub(crate) fn skip(&mut self, first: usize) -> Result<(), DiffusionError> {
+        if first >= self.steps {
+            return Err(DiffusionError::StepIndex {
+                step_index: first,
+                steps: self.steps,
+                next: self.next,
+            });
+        }
+        self.next = first;
+        Ok(())
+    }
+
     pub(crate) fn advance(&mut self, step_index: usize) -> Result<(), DiffusionError> {
         if step_index != self.next || step_index >= self.steps {
             return Err(DiffusionError::StepIndex {
@@ -99,12 +117,21 @@ pub(crate) fn refuse_shapes(
     model_output: &ArrayView4<'_, f32>,
     sample: &ArrayView4<'_, f32>,
 ) -> Result<(), DiffusionError> {
-    if model_output.dim() == sample.dim() {
+    refuse_shapes_of("model output", model_output, sample)
+}
+
+/// Refuses an array `what` whose shape is not the sample's.
+pub(crate) fn refuse_shapes_of(
+    what: &'static str,
+    array: &ArrayView4<'_, f32>,
+    sample: &ArrayView4<'_, f32>,
+) -> Result<(), DiffusionError> {
+    if array.dim() == sample.dim() {
         return Ok(());
     }
     Err(DiffusionError::Shape {
-        what: "model output",
-        found: model_output.shape().to_vec(),
+        what,
+        found: array.shape().to_vec(),
         expected: sample.shape().to_vec(),
     })
 }
