@@ -141,12 +141,7 @@ pub fn check_manifest(room: &Room, manifest: &TextFile) -> Result<Vec<Violation>
     }
     for (section, dependency) in dependencies(&document) {
         let of_the_house = ROOMS.iter().any(|other| other.name == dependency);
-        // Tests and examples may read what a pure crate reads; what ships may not.
-        let for_tests = section == "dev-dependencies"
-            && ROOMS
-                .iter()
-                .any(|other| other.name == dependency && other.pure);
-        if of_the_house && !for_tests && !room.may_use.contains(&dependency.as_str()) {
+        if of_the_house && !room.may_use.contains(&dependency.as_str()) {
             report(format!("{} may not use {dependency}", room.name));
         }
         if let Some((_, home)) = HOMES
