@@ -61,6 +61,12 @@ pub enum DiffusionError {
         /// Length of the training schedule.
         num_train_timesteps: usize,
     },
+    /// A list of explicit timesteps cannot be a plan.
+    #[error("explicit timesteps refused: {reason}")]
+    Timesteps {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// Two arrays that must have one shape have two.
     #[error("{what} has shape {found:?}, expected {expected:?}")]
     Shape {

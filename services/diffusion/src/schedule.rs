@@ -11,11 +11,48 @@ use crate::error::DiffusionError;
 pub const NUM_TRAIN_TIMESTEPS: usize = 1000;
 /// Largest accepted length: far above every published model, small enough to allocate freely.
 pub const NUM_TRAIN_TIMESTEPS_MAX: usize = 100_000;
-/// Cap of the cosine schedule's betas.
-const COSINE_BETA_MAX: f64 = 0.999;
+/// Cap of the betas that are made from a falling curve.
+const BETA_MAX: f64 = 0.999;
+/// How fast the signal power of [`BetaSchedule::Exp`] falls.
+const EXP_RATE: f64 = 12.0;
+/// Where the logistic curve of [`BetaSchedule::Sigmoid`] starts (negated) and ends.
+const SIGMOID_REACH: f32 = 6.0;
 /// Stands for zero in the last cumulative product of a schedule that was rescaled to zero terminal
 /// signal, so that its sigma stays finite: the smallest 16-bit float, 2^-24.
 const ALPHA_CUMPROD_FLOOR: f64 = 1.0 / 16_777_216.0;
+
+/// What a scheduler assumes where the configuration names no betas.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BetaDefaults {
+    /// First beta.
+    pub start: f64,
+    /// Last beta.
+    pub end: f64,
+    /// Shape between the two.
+    pub shape: BetaSchedule,
+}
+
+impl BetaDefaults {
+    /// The schedule of Ho, Jain and Abbeel 2020 (arXiv 2006.11239), the default of most schedulers.
+    pub const DDPM: Self = Self {
+        start: 0.0001,
+        end: 0.02,
+        shape: BetaSchedule::Linear,
+    };
+    /// The default of Heun, KDPM2 and DPM-Solver SDE.
+    pub const LATENT_LINEAR: Self = Self {
+        start: 0.00085,
+        end: 0.012,
+        shape: BetaSchedule::Linear,
+    };
+    /// The schedule of latent diffusion (Rombach et al. 2022, arXiv 2112.10752), the default of LCM
+    /// and TCD.
+    pub const LATENT: Self = Self {
+        start: 0.00085,
+        end: 0.012,
+        shape: BetaSchedule::ScaledLinear,
+    };
+}
 
 /// The tables of a training schedule, one value per timestep.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,20 +66,29 @@ impl NoiseSchedule {
     ///
     /// # Errors
     /// [`DiffusionError::Unsupported`] for an empty or over-long schedule or betas outside 0..=1.
-    pub fn new(config: &SchedulerConfig) -> Result<Self, DiffusionError> {
-        let betas = betas(config)?;
-        if let Some(beta) = betas.iter().find(|beta| !(0.0..=1.0).contains(*beta)) {
-            return Err(DiffusionError::Unsupported {
-                option: "betas",
-                value: beta.to_string(),
-                hint: "; every beta lies between 0 and 1",
-            });
-        }
-        let betas = if config.rescale_betas_zero_snr.unwrap_or(false) {
-            rescale_zero_terminal_snr(&betas)
+    pub fn new(config: &SchedulerConfig, defaults: BetaDefaults) -> Result<Self, DiffusionError> {
+        let betas = betas(config, defaults)?;
+        Ok(if config.rescale_betas_zero_snr.unwrap_or(false) {
+            Self::from_betas(rescale_zero_terminal_snr(&betas))
         } else {
-            betas
-        };
+            Self::from_betas(betas)
+        })
+    }
+
+    /// Builds the tables for a scheduler that does not know `rescale_betas_zero_snr` and leaves the
+    /// betas as they are, as the reference does for DEIS, DPM-Solver singlestep and SDE, Heun,
+    /// KDPM2, LMS and PNDM.
+    ///
+    /// # Errors
+    /// As [`NoiseSchedule::new`].
+    pub fn without_rescaling(
+        config: &SchedulerConfig,
+        defaults: BetaDefaults,
+    ) -> Result<Self, DiffusionError> {
+        Ok(Self::from_betas(betas(config, defaults)?))
+    }
+
+    fn from_betas(betas: Vec<f32>) -> Self {
         // The running product is kept in f64 and each stored value is rounded, as the reference's
         // tensor library does.
         let mut product = 1.0_f64;
@@ -53,10 +99,10 @@ impl NoiseSchedule {
                 f64::from(product as f32)
             })
             .collect();
-        Ok(Self {
+        Self {
             betas,
             alphas_cumprod,
-        })
+        }
     }
 
     /// Number of training timesteps.
@@ -107,23 +153,58 @@ impl NoiseSchedule {
     }
 }
 
-fn betas(config: &SchedulerConfig) -> Result<Vec<f32>, DiffusionError> {
-    if let Some(trained) = &config.trained_betas {
-        refuse_length(trained.len())?;
-        return Ok(trained.iter().map(|&beta| beta as f32).collect());
+fn betas(config: &SchedulerConfig, defaults: BetaDefaults) -> Result<Vec<f32>, DiffusionError> {
+    let betas = match &config.trained_betas {
+        Some(trained) => {
+            refuse_length(trained.len())?;
+            trained.iter().map(|&beta| beta as f32).collect()
+        }
+        None => {
+            let count = config.num_train_timesteps.unwrap_or(NUM_TRAIN_TIMESTEPS);
+            refuse_length(count)?;
+            let defaults = BetaDefaults {
+                start: config.beta_start.unwrap_or(defaults.start),
+                end: config.beta_end.unwrap_or(defaults.end),
+                shape: config.beta_schedule.unwrap_or(defaults.shape),
+            };
+            shaped_betas(defaults, count)
+        }
+    };
+    match betas.iter().find(|beta| !(0.0..=1.0).contains(*beta)) {
+        None => Ok(betas),
+        Some(beta) => Err(DiffusionError::Unsupported {
+            option: "betas",
+            value: beta.to_string(),
+            hint: "; every beta lies between 0 and 1",
+        }),
     }
-    let count = config.num_train_timesteps.unwrap_or(NUM_TRAIN_TIMESTEPS);
-    refuse_length(count)?;
-    let start = config.beta_start.unwrap_or(0.0001);
-    let end = config.beta_end.unwrap_or(0.02);
-    Ok(match config.beta_schedule.unwrap_or(BetaSchedule::Linear) {
-        BetaSchedule::Linear => linspace_f32(start as f32, end as f32, count),
-        BetaSchedule::ScaledLinear => linspace_f32(start.sqrt() as f32, end.sqrt() as f32, count)
+}
+
+fn shaped_betas(range: BetaDefaults, count: usize) -> Vec<f32> {
+    let (start, end) = (range.start as f32, range.end as f32);
+    match range.shape {
+        BetaSchedule::Linear => linspace_f32(start, end, count),
+        BetaSchedule::ScaledLinear => {
+            linspace_f32(range.start.sqrt() as f32, range.end.sqrt() as f32, count)
+                .into_iter()
+                .map(|root| root * root)
+                .collect()
+        }
+        // Nichol and Dhariwal 2021 (arXiv 2102.09672), equation 17.
+        BetaSchedule::SquaredcosCapV2 => betas_of_alpha_bar(count, |time| {
+            let cosine = libm::cos((time + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2);
+            cosine * cosine
+        }),
+        BetaSchedule::Exp => betas_of_alpha_bar(count, |time| libm::exp(-EXP_RATE * time)),
+        BetaSchedule::Laplace => betas_of_alpha_bar(count, laplace_alpha_bar),
+        BetaSchedule::Sigmoid => linspace_f32(-SIGMOID_REACH, SIGMOID_REACH, count)
             .into_iter()
-            .map(|root| root * root)
+            .map(|place| {
+                let logistic = 1.0 / (1.0 + libm::exp(-f64::from(place)));
+                logistic as f32 * (end - start) + start
+            })
             .collect(),
-        BetaSchedule::SquaredcosCapV2 => cosine_betas(count),
-    })
+    }
 }
 
 fn refuse_length(count: usize) -> Result<(), DiffusionError> {
@@ -155,20 +236,26 @@ fn linspace_f32(start: f32, end: f32, count: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Nichol and Dhariwal 2021 (arXiv 2102.09672), equation 17: betas from the ratio of two values of
-/// a squared cosine. The timesteps are divided as real numbers.
-fn cosine_betas(count: usize) -> Vec<f32> {
-    let alpha_bar = |time: f64| {
-        let cosine = libm::cos((time + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2);
-        cosine * cosine
-    };
+/// Betas from the ratio of two values of a falling curve over times from 0 to 1. The timesteps are
+/// divided as real numbers.
+fn betas_of_alpha_bar(count: usize, alpha_bar: impl Fn(f64) -> f64) -> Vec<f32> {
     (0..count)
         .map(|index| {
             let now = alpha_bar(index as f64 / count as f64);
             let next = alpha_bar((index + 1) as f64 / count as f64);
-            (1.0 - next / now).min(COSINE_BETA_MAX) as f32
+            (1.0 - next / now).min(BETA_MAX) as f32
         })
         .collect()
+}
+
+/// Signal level whose half logarithmic signal-to-noise ratio follows a Laplace distribution (Hang
+/// and Gu 2024, arXiv 2407.03297, table 1, with mean 0 and scale 0.5).
+fn laplace_alpha_bar(time: f64) -> f64 {
+    let from_middle = 0.5 - time;
+    // The small number keeps the logarithm finite at both ends.
+    let tail = libm::log(1.0 - 2.0 * from_middle.abs() + 1e-6);
+    let snr = libm::exp(-0.5 * from_middle.signum() * tail);
+    (snr / (1.0 + snr)).sqrt()
 }
 
 /// Lin et al. 2023 (arXiv 2305.08891), algorithm 1: shifts and scales the square roots of the
@@ -206,7 +293,12 @@ mod tests {
 
     #[test]
     fn cosine_betas_rise_from_almost_nothing_to_the_cap() {
-        let betas = cosine_betas(1000);
+        let config = SchedulerConfig {
+            beta_schedule: Some(BetaSchedule::SquaredcosCapV2),
+            ..SchedulerConfig::default()
+        };
+        let schedule = config.noise_schedule().unwrap();
+        let betas = schedule.betas();
         assert!(betas[0] > 1e-5 && betas[0] < 1e-4, "{}", betas[0]);
         assert!(betas.windows(2).all(|pair| pair[0] <= pair[1]));
         assert_eq!(betas[999], 0.999);
@@ -218,7 +310,7 @@ mod tests {
             rescale_betas_zero_snr: Some(true),
             ..SchedulerConfig::default()
         };
-        let schedule = NoiseSchedule::new(&config).unwrap();
+        let schedule = config.noise_schedule().unwrap();
         assert_eq!(schedule.alphas_cumprod()[999], 0.0);
         assert!(schedule.sigmas()[999].is_finite());
     }
@@ -229,6 +321,6 @@ mod tests {
             trained_betas: Some(Vec::new()),
             ..SchedulerConfig::default()
         };
-        assert!(NoiseSchedule::new(&config).is_err());
+        assert!(config.noise_schedule().is_err());
     }
 }

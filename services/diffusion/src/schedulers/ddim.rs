@@ -1,134 +1,229 @@
-//! Denoising diffusion implicit models (Song, Meng and Ermon 2021, arXiv 2010.02502) with eta = 0.
+//! Denoising diffusion implicit models (Song, Meng and Ermon 2021, arXiv 2010.02502).
 
-use ndarray::ArrayView4;
+use ndarray::{Array4, ArrayView4};
 
 use crate::config::{SchedulerConfig, TimestepSpacing};
 use crate::error::DiffusionError;
 use crate::schedule::NoiseSchedule;
 use crate::scheduler::{NoiseLevel, Scheduler, SchedulerKind, StepOutput};
-use crate::schedulers::{Conversion, StepCounter, map_pair, refuse_shapes};
+use crate::schedulers::{
+    Conversion, Correction, StepCounter, map_triple, refuse_flow_prediction, refuse_shapes,
+};
 use crate::seed::NoiseSource;
-use crate::spacing::{falling_timesteps, refuse_steps};
+use crate::spacing::{Direction, Steps, falling_timesteps, refuse_steps, refuse_timesteps};
 
-/// One transition of DDIM between two noise levels, given as cumulative products. The inverse
-/// scheduler makes the same transition towards noise.
+/// One transition of DDIM between two noise levels. The inverse scheduler makes the same transition
+/// towards noise.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Transition {
-    pub(crate) conversion: Conversion,
+struct Transition {
+    conversion: Conversion,
     /// The noise level that the transition starts from.
-    pub(crate) source: NoiseLevel,
-    /// Largest magnitude of the guess of the noise-free sample; infinite when it is not clipped.
-    pub(crate) clip: f32,
+    source: NoiseLevel,
     /// Weight of the noise-free sample in the next sample.
-    pub(crate) next_signal: f32,
-    /// Weight of the noise in the next sample.
-    pub(crate) next_noise: f32,
+    next_signal: f32,
+    /// Weight of the predicted noise in the next sample.
+    next_noise: f32,
+    /// Weight of fresh noise in the next sample: sigma_t of equation 16.
+    fresh_noise: f32,
 }
 
 impl Transition {
-    pub(crate) fn new(config: &SchedulerConfig, alpha_prod_t: f64, alpha_prod_next: f64) -> Self {
-        let clip = if config.clip_sample.unwrap_or(true) {
-            // A range cannot be negative; the absolute value keeps a wrong file from a panic.
-            config.clip_sample_range.unwrap_or(1.0).abs()
+    /// From one cumulative product to another, with a share `eta` of fresh noise.
+    fn new(config: &SchedulerConfig, eta: f64, alpha_prod_t: f64, alpha_prod_next: f64) -> Self {
+        let (beta_prod_t, beta_prod_next) = (1.0 - alpha_prod_t, 1.0 - alpha_prod_next);
+        let source = NoiseLevel {
+            signal: alpha_prod_t.sqrt(),
+            noise: beta_prod_t.sqrt(),
+        };
+        // Equation 16: sigma_t(eta).
+        let variance = if eta > 0.0 {
+            (beta_prod_next / beta_prod_t) * (1.0 - alpha_prod_t / alpha_prod_next)
         } else {
-            f64::INFINITY
+            0.0
         };
+        let fresh_noise = eta * variance.max(0.0).sqrt();
         Self {
-            conversion: Conversion::new(
-                config.prediction_type(),
-                alpha_prod_t.sqrt(),
-                (1.0 - alpha_prod_t).sqrt(),
-            ),
-            source: NoiseLevel {
-                signal: alpha_prod_t.sqrt(),
-                noise: (1.0 - alpha_prod_t).sqrt(),
-            },
-            clip: clip as f32,
+            conversion: Conversion::new(config.prediction_type(), source.signal, source.noise),
+            source,
             next_signal: alpha_prod_next.sqrt() as f32,
-            next_noise: (1.0 - alpha_prod_next).sqrt() as f32,
-        }
-    }
-
-    pub(crate) fn apply(
-        self,
-        model_output: ArrayView4<'_, f32>,
-        sample: ArrayView4<'_, f32>,
-    ) -> StepOutput {
-        let conversion = self.conversion;
-        // 1. The predicted x0 of equation 12, clipped where the configuration says so.
-        let original = |sample: f32, output: f32| {
-            let original = conversion.original(sample, output);
-            // Two choices instead of `clamp`: vector instructions know them, and NaN stays NaN.
-            let below = if original > self.clip {
-                self.clip
-            } else {
-                original
-            };
-            if below < -self.clip {
-                -self.clip
-            } else {
-                below
-            }
-        };
-        let pred_original_sample = map_pair(sample, model_output, original);
-        // 2. Equation 12 with sigma_t = 0: x0 and the direction pointing to x_t, each at its level.
-        let prev_sample = map_pair(sample, model_output, |sample, output| {
-            self.next_signal * original(sample, output)
-                + self.next_noise * conversion.epsilon(sample, output)
-        });
-        StepOutput {
-            prev_sample,
-            pred_original_sample,
+            next_noise: (beta_prod_next - fresh_noise * fresh_noise).max(0.0).sqrt() as f32,
+            fresh_noise: fresh_noise as f32,
         }
     }
 }
 
-/// The cumulative product that stands beyond the first timestep.
-pub(crate) fn beyond_first(config: &SchedulerConfig, schedule: &NoiseSchedule) -> f64 {
-    if config.set_alpha_to_one.unwrap_or(true) {
-        1.0
-    } else {
-        schedule.alphas_cumprod()[0]
-    }
-}
-
-/// The DDIM scheduler.
+/// A chain of DDIM transitions, towards the image or towards noise.
 #[derive(Debug, Clone)]
-pub struct Ddim {
-    timesteps: Vec<f64>,
+pub(crate) struct Chain {
+    pub(crate) timesteps: Vec<f64>,
+    pub(crate) counter: StepCounter,
     transitions: Vec<Transition>,
-    counter: StepCounter,
+    correction: Correction,
+    eta: f64,
 }
 
-impl Ddim {
-    /// Plans `steps` steps; default spacing leading.
-    ///
-    /// # Errors
-    /// As [`SchedulerConfig::scheduler`].
-    pub fn new(config: &SchedulerConfig, steps: usize) -> Result<Self, DiffusionError> {
-        SchedulerConfig::refuse_switches(&[("thresholding", config.thresholding)])?;
+impl Chain {
+    /// Reads the configuration and plans the transitions. A falling chain asks the model at the
+    /// timestep that a transition starts from, a rising one at the timestep that it leads to.
+    pub(crate) fn new(
+        config: &SchedulerConfig,
+        steps: Steps<'_>,
+        direction: Direction,
+    ) -> Result<Self, DiffusionError> {
+        refuse_flow_prediction(config)?;
         let schedule = config.noise_schedule()?;
-        refuse_steps(steps, &schedule)?;
-        let spacing = config.spacing_or(TimestepSpacing::Leading);
-        let total = schedule.num_train_timesteps();
-        let timesteps: Vec<f64> = falling_timesteps(spacing, config, total, steps)
-            .into_iter()
-            .map(f64::round_ties_even)
-            .collect();
-        let ratio = (total / steps) as i64;
-        let beyond = beyond_first(config, &schedule);
+        let timesteps = timesteps(config, &schedule, steps, direction)?;
+        let (correction, eta, to_one) = match direction {
+            Direction::Falling => (
+                Correction::thresholding_or_clipping(config, true)?,
+                refuse_eta(config.eta.unwrap_or(0.0))?,
+                config.set_alpha_to_one,
+            ),
+            // The inverse has no thresholding and no randomness, as in the reference.
+            Direction::Rising => (
+                Correction::clipping(config, true)?,
+                0.0,
+                config.set_alpha_to_zero.or(config.set_alpha_to_one),
+            ),
+        };
+        // The cumulative product that stands beyond the first timestep.
+        let beyond = if to_one.unwrap_or(true) {
+            1.0
+        } else {
+            schedule.alphas_cumprod()[0]
+        };
+        let last = schedule.num_train_timesteps() as i64 - 1;
         let mut transitions = Vec::with_capacity(timesteps.len());
-        for &timestep in &timesteps {
+        for (index, &timestep) in timesteps.iter().enumerate() {
             let timestep = timestep as i64;
-            let alpha_prod_t = schedule.alpha_cumprod_or(timestep, beyond)?;
-            let alpha_prod_t_prev = schedule.alpha_cumprod_or(timestep - ratio, beyond)?;
-            transitions.push(Transition::new(config, alpha_prod_t, alpha_prod_t_prev));
+            // The timestep of the other end of the transition, on the side of the image.
+            let nearer = match (steps, direction) {
+                (Steps::Count(steps), _) => {
+                    timestep - (schedule.num_train_timesteps() / steps) as i64
+                }
+                (Steps::At(list), Direction::Falling) => list.get(index + 1).map_or(-1, to_index),
+                (Steps::At(list), Direction::Rising) => index
+                    .checked_sub(1)
+                    .map_or(-1, |index| to_index(&list[index])),
+            };
+            let at_timestep = schedule.alpha_cumprod_or(timestep, beyond)?;
+            let at_nearer = schedule.alpha_cumprod_or(nearer.min(last), beyond)?;
+            transitions.push(match direction {
+                Direction::Falling => Transition::new(config, eta, at_timestep, at_nearer),
+                Direction::Rising => Transition::new(config, eta, at_nearer, at_timestep),
+            });
         }
         Ok(Self {
             counter: StepCounter::new(timesteps.len()),
             timesteps,
             transitions,
+            correction,
+            eta,
         })
+    }
+
+    /// The noise level that a transition starts from.
+    pub(crate) fn source(&self, step_index: usize) -> NoiseLevel {
+        self.transitions[step_index].source
+    }
+
+    pub(crate) fn step(
+        &mut self,
+        step_index: usize,
+        model_output: ArrayView4<'_, f32>,
+        sample: ArrayView4<'_, f32>,
+        noise: &mut dyn NoiseSource,
+    ) -> Result<StepOutput, DiffusionError> {
+        refuse_shapes(&model_output, &sample)?;
+        self.counter.advance(step_index)?;
+        let transition = self.transitions[step_index];
+        let conversion = transition.conversion;
+        // 1. The predicted x0 of equation 12, corrected where the configuration says so.
+        let pred_original_sample =
+            conversion.corrected_original(self.correction, sample, model_output);
+        // 2. Equation 12: x0 and the direction pointing to x_t, each at its level.
+        let mut prev_sample: Array4<f32> = map_triple(
+            [pred_original_sample.view(), sample, model_output],
+            |original, sample, output| {
+                transition.next_signal * original
+                    + transition.next_noise * conversion.epsilon(sample, output)
+            },
+        );
+        // 3. Fresh noise. It is drawn in every step, also where its weight is zero, so that the
+        // stream of the reference is followed.
+        if self.eta > 0.0 {
+            let fresh = noise.normals(prev_sample.dim());
+            prev_sample.zip_mut_with(&fresh, |value, fresh| {
+                *value += transition.fresh_noise * fresh;
+            });
+        }
+        Ok(StepOutput {
+            prev_sample,
+            pred_original_sample,
+        })
+    }
+}
+
+fn to_index(timestep: &f64) -> i64 {
+    *timestep as i64
+}
+
+fn refuse_eta(eta: f64) -> Result<f64, DiffusionError> {
+    if (0.0..=1.0).contains(&eta) {
+        return Ok(eta);
+    }
+    Err(DiffusionError::Unsupported {
+        option: "eta",
+        value: eta.to_string(),
+        hint: "; between 0 (no fresh noise) and 1 are possible",
+    })
+}
+
+fn timesteps(
+    config: &SchedulerConfig,
+    schedule: &NoiseSchedule,
+    steps: Steps<'_>,
+    direction: Direction,
+) -> Result<Vec<f64>, DiffusionError> {
+    let total = schedule.num_train_timesteps();
+    let steps = match steps {
+        Steps::Count(steps) => steps,
+        Steps::At(list) => {
+            refuse_timesteps(list, direction, total)?;
+            return Ok(list.to_vec());
+        }
+    };
+    refuse_steps(steps, schedule)?;
+    let spacing = config.spacing_or(TimestepSpacing::Leading);
+    if spacing == TimestepSpacing::Linspace && direction == Direction::Rising {
+        return Err(DiffusionError::Unsupported {
+            option: "timestep_spacing",
+            value: "linspace".to_owned(),
+            hint: " in inversion; choose leading or trailing",
+        });
+    }
+    let mut timesteps: Vec<f64> = falling_timesteps(spacing, config, total, steps)
+        .into_iter()
+        .map(f64::round_ties_even)
+        .collect();
+    if direction == Direction::Rising {
+        timesteps.reverse();
+    }
+    Ok(timesteps)
+}
+
+/// The DDIM scheduler. With `eta` of 0 it is deterministic, with 1 it has the variance of DDPM.
+#[derive(Debug, Clone)]
+pub struct Ddim(Chain);
+
+impl Ddim {
+    /// Plans the steps; default spacing leading. With explicit timesteps, each transition leads to
+    /// the next one of the list and the last one beyond the first training timestep.
+    ///
+    /// # Errors
+    /// As [`SchedulerConfig::scheduler_at`].
+    pub fn new(config: &SchedulerConfig, steps: Steps<'_>) -> Result<Self, DiffusionError> {
+        Chain::new(config, steps, Direction::Falling).map(Self)
     }
 }
 
@@ -138,19 +233,19 @@ impl Scheduler for Ddim {
     }
 
     fn timesteps(&self) -> &[f64] {
-        &self.timesteps
+        &self.0.timesteps
     }
 
     fn noise_level(&self, step_index: usize) -> NoiseLevel {
-        self.transitions[step_index].source
+        self.0.source(step_index)
     }
 
     fn skip(&mut self, first: usize) -> Result<(), DiffusionError> {
-        self.counter.skip(first)
+        self.0.counter.skip(first)
     }
 
     fn first_step(&self) -> usize {
-        self.counter.next()
+        self.0.counter.next()
     }
 
     fn step(
@@ -158,10 +253,8 @@ impl Scheduler for Ddim {
         step_index: usize,
         model_output: ArrayView4<'_, f32>,
         sample: ArrayView4<'_, f32>,
-        _noise: &mut dyn NoiseSource,
+        noise: &mut dyn NoiseSource,
     ) -> Result<StepOutput, DiffusionError> {
-        refuse_shapes(&model_output, &sample)?;
-        self.counter.advance(step_index)?;
-        Ok(self.transitions[step_index].apply(model_output, sample))
+        self.0.step(step_index, model_output, sample, noise)
     }
 }

@@ -2,75 +2,39 @@
 
 use ndarray::ArrayView4;
 
-use crate::config::{PredictionType, SchedulerConfig, TimestepSpacing};
+use crate::config::{PredictionType, SchedulerConfig};
 use crate::error::DiffusionError;
 use crate::scheduler::{NoiseLevel, Scheduler, SchedulerKind, StepOutput};
-use crate::schedulers::ddim::{Transition, beyond_first};
-use crate::schedulers::{StepCounter, refuse_shapes};
+use crate::schedulers::ddim::Chain;
 use crate::seed::NoiseSource;
-use crate::spacing::{falling_timesteps, refuse_steps};
+use crate::spacing::{Direction, Steps};
 
 /// The inverse DDIM scheduler: timesteps rise, and the model is asked at the timestep that the
 /// step leads to.
 #[derive(Debug, Clone)]
-pub struct DdimInverse {
-    timesteps: Vec<f64>,
-    transitions: Vec<Transition>,
-    counter: StepCounter,
-}
+pub struct DdimInverse(Chain);
 
 impl DdimInverse {
-    /// Plans `steps` steps; default spacing leading.
+    /// Plans the steps; default spacing leading. Explicit timesteps rise; the first step starts
+    /// below the first training timestep.
     ///
     /// # Errors
-    /// As [`SchedulerConfig::scheduler`]; linspace spacing is refused, as in the reference, and so
-    /// is a model that predicts the sample when the first step starts without any noise, because
+    /// As [`SchedulerConfig::scheduler_at`]; linspace spacing is refused, as in the reference, and
+    /// so is a model that predicts the sample when the first step starts without any noise, because
     /// the noise cannot be told from such a prediction.
-    pub fn new(config: &SchedulerConfig, steps: usize) -> Result<Self, DiffusionError> {
-        let spacing = config.spacing_or(TimestepSpacing::Leading);
-        if spacing == TimestepSpacing::Linspace {
+    pub fn new(config: &SchedulerConfig, steps: Steps<'_>) -> Result<Self, DiffusionError> {
+        let chain = Chain::new(config, steps, Direction::Rising)?;
+        let starts_noiseless =
+            (0..chain.timesteps.len()).any(|step_index| chain.source(step_index).noise <= 0.0);
+        if config.prediction_type() == PredictionType::Sample && starts_noiseless {
             return Err(DiffusionError::Unsupported {
-                option: "timestep_spacing",
-                value: "linspace".to_owned(),
-                hint: " in inversion; choose leading or trailing",
+                option: "prediction_type",
+                value: "sample".to_owned(),
+                hint: " in inversion that starts without noise; set set_alpha_to_one to false",
             });
         }
-        let schedule = config.noise_schedule()?;
-        refuse_steps(steps, &schedule)?;
-        let total = schedule.num_train_timesteps();
-        let mut timesteps = falling_timesteps(spacing, config, total, steps);
-        timesteps.reverse();
-        let ratio = (total / steps) as i64;
-        let beyond = beyond_first(config, &schedule);
-        let mut transitions = Vec::with_capacity(timesteps.len());
-        for &timestep in &timesteps {
-            let target = timestep as i64;
-            let source = (target - ratio).min(total as i64 - 1);
-            let alpha_prod_t = schedule.alpha_cumprod_or(source, beyond)?;
-            let alpha_prod_next = schedule.alpha_cumprod_or(target, beyond)?;
-            refuse_noiseless_sample_prediction(config, alpha_prod_t)?;
-            transitions.push(Transition::new(config, alpha_prod_t, alpha_prod_next));
-        }
-        Ok(Self {
-            counter: StepCounter::new(timesteps.len()),
-            timesteps,
-            transitions,
-        })
+        Ok(Self(chain))
     }
-}
-
-fn refuse_noiseless_sample_prediction(
-    config: &SchedulerConfig,
-    alpha_prod_t: f64,
-) -> Result<(), DiffusionError> {
-    if config.prediction_type() == PredictionType::Sample && alpha_prod_t >= 1.0 {
-        return Err(DiffusionError::Unsupported {
-            option: "prediction_type",
-            value: "sample".to_owned(),
-            hint: " in inversion that starts without noise; set set_alpha_to_one to false",
-        });
-    }
-    Ok(())
 }
 
 impl Scheduler for DdimInverse {
@@ -79,19 +43,19 @@ impl Scheduler for DdimInverse {
     }
 
     fn timesteps(&self) -> &[f64] {
-        &self.timesteps
+        &self.0.timesteps
     }
 
     fn noise_level(&self, step_index: usize) -> NoiseLevel {
-        self.transitions[step_index].source
+        self.0.source(step_index)
     }
 
     fn skip(&mut self, first: usize) -> Result<(), DiffusionError> {
-        self.counter.skip(first)
+        self.0.counter.skip(first)
     }
 
     fn first_step(&self) -> usize {
-        self.counter.next()
+        self.0.counter.next()
     }
 
     fn step(
@@ -99,10 +63,8 @@ impl Scheduler for DdimInverse {
         step_index: usize,
         model_output: ArrayView4<'_, f32>,
         sample: ArrayView4<'_, f32>,
-        _noise: &mut dyn NoiseSource,
+        noise: &mut dyn NoiseSource,
     ) -> Result<StepOutput, DiffusionError> {
-        refuse_shapes(&model_output, &sample)?;
-        self.counter.advance(step_index)?;
-        Ok(self.transitions[step_index].apply(model_output, sample))
+        self.0.step(step_index, model_output, sample, noise)
     }
 }

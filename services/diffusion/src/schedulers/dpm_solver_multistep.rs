@@ -2,14 +2,17 @@
 
 use ndarray::{Array4, ArrayView4};
 
-use crate::config::{FinalSigmasType, SchedulerConfig, SolverType, TimestepSpacing};
+use crate::config::{AlgorithmType, FinalSigmasType, SchedulerConfig, SolverType, TimestepSpacing};
 use crate::error::DiffusionError;
 use crate::schedule::NoiseSchedule;
 use crate::scheduler::{NoiseLevel, Scheduler, SchedulerKind, StepOutput};
-use crate::schedulers::{Conversion, StepCounter, map_pair, map_triple, refuse_shapes};
+use crate::schedulers::{
+    Conversion, StepCounter, map_pair, map_triple, refuse_flow_prediction, refuse_shapes,
+};
 use crate::seed::NoiseSource;
 use crate::spacing::{
-    interpolate, karras_sigmas, linspace, refuse_steps, sigma_to_timestep, trailing_timesteps,
+    Steps, interpolate, karras_sigmas, linspace, refuse_steps, sigma_to_timestep,
+    trailing_timesteps,
 };
 
 /// With fewer steps than this, `lower_order_final` makes the last step one of first order.
@@ -34,7 +37,8 @@ impl DpmSolverMultistep {
     ///
     /// # Errors
     /// As [`SchedulerConfig::scheduler`].
-    pub fn new(config: &SchedulerConfig, steps: usize) -> Result<Self, DiffusionError> {
+    pub fn new(config: &SchedulerConfig, steps: Steps<'_>) -> Result<Self, DiffusionError> {
+        let steps = steps.count_for(SchedulerKind::DpmSolverMultistep)?;
         let second_order = refuse_options(config)?;
         let schedule = config.noise_schedule()?;
         refuse_steps(steps, &schedule)?;
@@ -99,9 +103,10 @@ impl DpmSolverMultistep {
         let h_previous = libm::log(self.sigmas[step_index - 1] / sigma);
         let r = h_previous / h;
         let slope = match self.solver_type {
-            SolverType::Midpoint => 0.5 * gain,
             // Table 1 of the same paper, second-order term integrated exactly.
             SolverType::Heun => alpha_next * ((decay - 1.0) / h + 1.0),
+            // Midpoint; the names that other solvers use stand for it, as in the reference.
+            _ => 0.5 * gain,
         };
         let correction = slope / r;
         (
@@ -119,6 +124,7 @@ fn signal(sigma: f64) -> f64 {
 
 /// Returns whether the solver is of second order.
 fn refuse_options(config: &SchedulerConfig) -> Result<bool, DiffusionError> {
+    refuse_flow_prediction(config)?;
     SchedulerConfig::refuse_switches(&[
         ("thresholding", config.thresholding),
         ("use_exponential_sigmas", config.use_exponential_sigmas),
@@ -126,20 +132,8 @@ fn refuse_options(config: &SchedulerConfig) -> Result<bool, DiffusionError> {
         ("use_lu_lambdas", config.use_lu_lambdas),
         ("use_flow_sigmas", config.use_flow_sigmas),
     ])?;
-    let algorithm = config.algorithm_type.as_deref();
+    let algorithm = config.algorithm_type.map(AlgorithmType::name);
     SchedulerConfig::refuse_other_than("algorithm_type", algorithm, &["dpmsolver++", "deis"])?;
-    let variance = config.variance_type.as_deref();
-    SchedulerConfig::refuse_other_than(
-        "variance_type",
-        variance,
-        // These fix the variance of other samplers and leave the model's output as it is.
-        &[
-            "fixed_small",
-            "fixed_small_log",
-            "fixed_large",
-            "fixed_large_log",
-        ],
-    )?;
     match config.solver_order.unwrap_or(2) {
         1 => Ok(false),
         2 => Ok(true),

@@ -6,7 +6,7 @@ use ndarray::ArrayView4;
 use crate::config::{FinalSigmasType, PredictionType, SchedulerConfig, TimestepSpacing};
 use crate::error::DiffusionError;
 use crate::scheduler::{NoiseLevel, Scheduler, SchedulerKind, StepOutput};
-use crate::schedulers::{StepCounter, map_pair, refuse_shapes};
+use crate::schedulers::{StepCounter, map_pair, refuse_flow_prediction, refuse_shapes};
 use crate::seed::NoiseSource;
 use crate::spacing::{
     falling_timesteps, interpolate, karras_sigmas, refuse_steps, sigma_to_timestep,
@@ -71,6 +71,7 @@ impl Euler {
 }
 
 fn refuse_options(config: &SchedulerConfig) -> Result<(), DiffusionError> {
+    refuse_flow_prediction(config)?;
     SchedulerConfig::refuse_switches(&[
         ("use_exponential_sigmas", config.use_exponential_sigmas),
         ("use_beta_sigmas", config.use_beta_sigmas),
@@ -134,6 +135,7 @@ impl Scheduler for Euler {
             PredictionType::Epsilon => (1.0, -sigma),
             PredictionType::Sample => (0.0, 1.0),
             PredictionType::VPrediction => (1.0 / variance, -sigma / variance.sqrt()),
+            PredictionType::FlowPrediction => unreachable!("refused when the plan was made"),
         };
         let (from_sample, from_output) = (from_sample as f32, from_output as f32);
         let pred_original_sample = map_pair(sample, model_output, |sample, output| {

@@ -4,70 +4,12 @@ pub mod ddim;
 pub mod ddim_inverse;
 pub mod dpm_solver_multistep;
 pub mod euler;
+mod prediction;
 
 use ndarray::{Array4, ArrayView4, CowArray, Ix4};
 
-use crate::config::PredictionType;
+pub(crate) use self::prediction::{Conversion, Correction, refuse_flow_prediction};
 use crate::error::DiffusionError;
-
-/// `(from_sample * sample + from_output * output) * factor`. The factor stands outside, because
-/// sample and output nearly cancel at high noise: weights that were divided by a small signal level
-/// before would carry their rounding into the difference.
-#[derive(Debug, Clone, Copy)]
-struct Combination {
-    from_sample: f32,
-    from_output: f32,
-    factor: f32,
-}
-
-impl Combination {
-    fn new(from_sample: f64, from_output: f64, factor: f64) -> Self {
-        Self {
-            from_sample: from_sample as f32,
-            from_output: from_output as f32,
-            factor: factor as f32,
-        }
-    }
-
-    fn apply(self, sample: f32, output: f32) -> f32 {
-        (self.from_sample * sample + self.from_output * output) * self.factor
-    }
-}
-
-/// Turns (sample, model output) into the noise-free sample and into the noise, for a sample
-/// `x = signal * x0 + noise * epsilon`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Conversion {
-    original: Combination,
-    epsilon: Combination,
-}
-
-impl Conversion {
-    /// `signal` is the square root of the cumulative product, `noise` that of its complement.
-    pub(crate) fn new(prediction_type: PredictionType, signal: f64, noise: f64) -> Self {
-        let output_itself = Combination::new(0.0, 1.0, 1.0);
-        let (original, epsilon) = match prediction_type {
-            // x0 = (x - noise * output) / signal.
-            PredictionType::Epsilon => (Combination::new(1.0, -noise, 1.0 / signal), output_itself),
-            // epsilon = (x - signal * output) / noise.
-            PredictionType::Sample => (output_itself, Combination::new(1.0, -signal, 1.0 / noise)),
-            // Salimans and Ho 2022 (arXiv 2202.00512), appendix D: v = signal * epsilon - noise * x0.
-            PredictionType::VPrediction => (
-                Combination::new(signal, -noise, 1.0),
-                Combination::new(noise, signal, 1.0),
-            ),
-        };
-        Self { original, epsilon }
-    }
-
-    pub(crate) fn original(self, sample: f32, output: f32) -> f32 {
-        self.original.apply(sample, output)
-    }
-
-    pub(crate) fn epsilon(self, sample: f32, output: f32) -> f32 {
-        self.epsilon.apply(sample, output)
-    }
-}
 
 /// Counts the steps of one run and refuses calls out of order.
 #[derive(Debug, Clone, Copy)]
@@ -148,6 +90,37 @@ pub(crate) fn map_pair(
     let pairs = slice(&left).iter().zip(slice(&right));
     let values: Vec<f32> = pairs.map(|(&left, &right)| combine(left, right)).collect();
     Array4::from_shape_vec(shape, values).expect("both arrays have the shape")
+}
+
+/// A new array with the weighted sum of arrays of one shape; terms of weight zero are left out, so
+/// that they may hold anything. The sum is made block by block, which stays in the nearest cache.
+pub(crate) fn weighted_sum(terms: &[(f64, ArrayView4<'_, f32>)]) -> Array4<f32> {
+    /// Elements of one block: 8 KiB of the sum beside as many of a term.
+    const BLOCK: usize = 2048;
+    let shape = terms[0].1.raw_dim();
+    let terms: Vec<(f32, CowArray<'_, f32, Ix4>)> = terms
+        .iter()
+        .filter(|(weight, _)| *weight != 0.0)
+        .map(|(weight, array)| (*weight as f32, array.as_standard_layout()))
+        .collect();
+    let slices: Vec<(f32, &[f32])> = terms.iter().map(|(w, array)| (*w, slice(array))).collect();
+    let Some(((first_weight, first), others)) = slices.split_first() else {
+        return Array4::zeros(shape);
+    };
+    let mut sum: Vec<f32> = Vec::with_capacity(first.len());
+    for start in (0..first.len()).step_by(BLOCK) {
+        let block = start..(start + BLOCK).min(first.len());
+        sum.extend(
+            first[block.clone()]
+                .iter()
+                .map(|value| first_weight * value),
+        );
+        for (weight, term) in others {
+            let pairs = sum[block.clone()].iter_mut().zip(&term[block.clone()]);
+            pairs.for_each(|(sum, value)| *sum += weight * value);
+        }
+    }
+    Array4::from_shape_vec(shape, sum).expect("all arrays have the shape")
 }
 
 /// As [`map_pair`], for three arrays.
