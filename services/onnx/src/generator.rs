@@ -17,6 +17,7 @@ use crate::request::{
     Picture, Preview, Progress, Task, Timings, TruncatedPrompt,
 };
 use crate::runtime::Runtime;
+use crate::sigmas::SigmaSpread;
 use crate::text_encoder::TextEncoder;
 use crate::unet::{ConditionedUnet, Conditioning, Unet};
 use crate::vae::{VaeDecoder, VaeEncoder};
@@ -183,7 +184,8 @@ impl Generator {
         }
         let steps = request.steps as usize;
         // Built once here so that impossible steps are refused before the text encoder runs.
-        let planned = self.scheduler_config.scheduler(scheduler, steps)?;
+        let config = SigmaSpread::applied(request.sigmas, &self.scheduler_config);
+        let planned = config.scheduler(scheduler, steps)?;
         if !request.guidance_scale.is_finite()
             || !(0.0..=GUIDANCE_SCALE_MAX).contains(&request.guidance_scale)
         {
@@ -276,7 +278,7 @@ impl Generator {
         on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Array4<f32>, OnnxError> {
         let plan = run.plan;
-        let config = &self.scheduler_config;
+        let config = SigmaSpread::applied(run.request.sigmas, &self.scheduler_config);
         let mut scheduler = config.scheduler(plan.scheduler, plan.steps)?;
         // One stream per image: the starting noise first, then that of random steps. Starting
         // samples that a caller brings have no seed; random steps then draw from the image's place.
@@ -284,7 +286,7 @@ impl Generator {
             Some(&image_seed) => image_seed,
             None => run.image_index as u64,
         };
-        let mut noise = seed::noise_source(seed::NoiseKind::ChaCha20, &[stream_seed]);
+        let mut noise = seed::noise_source(run.request.noise, &[stream_seed]);
         let sample = match &run.request.latents {
             Some(latents) => latents
                 .view()

@@ -21,6 +21,7 @@ mod pixels;
 pub mod prior;
 pub mod request;
 pub mod runtime;
+pub mod sigmas;
 mod text_encoder;
 pub mod tokenizer;
 mod unet;
@@ -41,3 +42,4 @@ pub use request::{
     TruncatedPrompt,
 };
 pub use runtime::{Provider, ProviderStatus, Runtime, RuntimeOptions};
+pub use sigmas::SigmaSpread;

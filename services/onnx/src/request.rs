@@ -1,10 +1,12 @@
 //! What a generator is asked and what it answers.
 
 use diffusion::SchedulerKind;
+use diffusion::seed::NoiseKind;
 use ndarray::Array4;
 use serde::Serialize;
 
 use crate::folder::{GUIDANCE_SCALE, NUM_INFERENCE_STEPS};
+use crate::sigmas::SigmaSpread;
 
 pub use crate::tokenizer::TruncatedPrompt;
 
@@ -72,12 +74,16 @@ pub struct GenerateRequest {
     pub class_label: Option<u32>,
     /// One seed per image (see [`diffusion::seed::image_seed`]); empty when `latents` is given.
     pub seeds: Vec<u64>,
+    /// Which random numbers the seeds stand for.
+    pub noise: NoiseKind,
     /// Number of denoising steps; the number of `timesteps` where those are given.
     pub steps: u32,
     /// The scheduler; the model's own when `None`.
     pub scheduler: Option<SchedulerKind>,
     /// Explicit timesteps on the training scale, falling, in place of the scheduler's spacing.
     pub timesteps: Option<Vec<f64>>,
+    /// How the sigmas are spread; as the model's configuration says when `None`.
+    pub sigmas: Option<SigmaSpread>,
     /// DDIM's eta: 0 is deterministic, 1 as noisy as DDPM.
     pub eta: f32,
     /// Classifier-free guidance scale; one or less switches guidance off.
@@ -113,9 +119,11 @@ impl Default for GenerateRequest {
             prompt_weights: false,
             class_label: None,
             seeds: Vec::new(),
+            noise: NoiseKind::default(),
             steps: NUM_INFERENCE_STEPS,
             scheduler: None,
             timesteps: None,
+            sigmas: None,
             eta: 0.0,
             guidance_scale: GUIDANCE_SCALE,
             guidance_interval: None,
