@@ -11,6 +11,7 @@
 //!    checkpoint key.
 //! 5. A [`Bundle`] holds an envelope and its C2SP `tlog-proof@v1` text, which is all that an auditor
 //!    with the [`PublicKeys`] needs.
+//! 6. A [`Tile`] names one of the files that the whole log is read as (C2SP tlog-tiles).
 //!
 //! # Strictness
 //!
@@ -20,7 +21,7 @@
 //! a signature, by the Merkle tree, or by the one permitted spelling.
 //!
 //! The formats are those of the secure-systems-lab DSSE specification 1.0, RFC 6962 and RFC 9162,
-//! RFC 8032, and C2SP `signed-note`, `tlog-checkpoint` and `tlog-proof`.
+//! RFC 8032, and C2SP `signed-note`, `tlog-checkpoint`, `tlog-tiles` and `tlog-proof`.
 
 pub mod bundle;
 pub mod checkpoint;
@@ -35,6 +36,7 @@ pub mod keys;
 pub mod merkle;
 pub mod note;
 pub mod position;
+pub mod tile;
 pub mod tlog_proof;
 
 pub use bundle::{Bundle, VerifiedBundle};
@@ -52,4 +54,5 @@ pub use keys::{
     CheckpointSigner, CheckpointVerifier, EntrySigner, EntryVerifier, PublicKeys, SecretSeed,
 };
 pub use position::{LeafIndex, TreeSize};
+pub use tile::{Tile, TileLevel};
 pub use tlog_proof::TlogProof;
