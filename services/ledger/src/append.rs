@@ -3,6 +3,9 @@
 use std::fmt;
 
 use provenance::{Bundle, Digest, Entry, Envelope, LeafIndex, commit};
+use sqlx::PgExecutor;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::connect::Ledger;
 use crate::hints::PENDING;
@@ -25,6 +28,15 @@ impl fmt::Debug for PromptSecret {
     }
 }
 
+/// A signed entry to be recorded, with what opens its commitment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedEntry {
+    /// The entry in its envelope.
+    pub envelope: Envelope,
+    /// What opens the prompt commitment, where it is to be kept.
+    pub secret: Option<PromptSecret>,
+}
+
 /// A recorded entry with its proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {
@@ -37,7 +49,7 @@ pub struct Appended {
 }
 
 /// How the queue met an envelope.
-enum Queued {
+pub(crate) enum Queued {
     /// It waits for the sequencer now.
     New,
     /// It was queued or recorded before.
@@ -59,20 +71,69 @@ impl Ledger {
         envelope: &Envelope,
         secret: Option<PromptSecret>,
     ) -> Result<Appended, LedgerError> {
-        let entry = envelope.unverified_entry()?;
-        check_secret(&entry, secret.as_ref())?;
-        let leaf_hash = envelope.leaf_hash();
+        let signed = SignedEntry {
+            envelope: envelope.clone(),
+            secret,
+        };
         // Registered before it is queued, so that no publication can slip in between unseen.
-        let outcome = self.publications.expect(leaf_hash);
-        match self.enqueue(envelope, &entry, secret.as_ref()).await? {
-            Queued::New => {}
+        let outcome = self.publications.expect(envelope.leaf_hash());
+        let queued = match self.enqueue(&self.pool, &signed).await {
+            Err(error) => self.explain(error, &envelope.leaf_hash()).await?,
+            Ok(queued) => queued,
+        };
+        if let Queued::Known = queued {
             // It may be covered already, and then no further publication would tell.
-            Queued::Known => self.publications.look(),
+            self.publications.look();
         }
+        let deadline = Instant::now() + self.options.append_timeout;
+        self.covered(&signed.envelope, outcome, deadline).await
+    }
+
+    /// Records the entries of one request: all are queued or none. Answers, in their order, when a
+    /// published checkpoint covers every one.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub async fn append_all(&self, entries: &[SignedEntry]) -> Result<Vec<Appended>, LedgerError> {
+        if let [only] = entries {
+            return Ok(vec![
+                self.append(&only.envelope, only.secret.clone()).await?,
+            ]);
+        }
+        let outcomes: Vec<_> = entries
+            .iter()
+            .map(|entry| self.publications.expect(entry.envelope.leaf_hash()))
+            .collect();
+        let mut transaction = self.pool.begin().await?;
+        for entry in entries {
+            let queued = self.enqueue(&mut *transaction, entry).await;
+            // A transaction that met a constraint is over, so there is nothing to look up in it.
+            queued.map_err(|error| match error.constraint() {
+                Some("pending_request_unique") => LedgerError::RequestConflict,
+                _ => error,
+            })?;
+        }
+        transaction.commit().await?;
+        self.publications.look();
+        let deadline = Instant::now() + self.options.append_timeout;
+        let mut appended = Vec::with_capacity(entries.len());
+        for (entry, outcome) in entries.iter().zip(outcomes) {
+            appended.push(self.covered(&entry.envelope, outcome, deadline).await?);
+        }
+        Ok(appended)
+    }
+
+    /// Waits until a published checkpoint covers a queued entry.
+    async fn covered(
+        &self,
+        envelope: &Envelope,
+        outcome: oneshot::Receiver<Outcome>,
+        deadline: Instant,
+    ) -> Result<Appended, LedgerError> {
+        let leaf_hash = envelope.leaf_hash();
         let timeout = self.options.append_timeout;
-        let not_yet = LedgerError::NotYetPublished { leaf_hash, timeout };
-        let Ok(Ok(outcome)) = tokio::time::timeout(timeout, outcome).await else {
-            return Err(not_yet);
+        let Ok(Ok(outcome)) = tokio::time::timeout_at(deadline, outcome).await else {
+            return Err(LedgerError::NotYetPublished { leaf_hash, timeout });
         };
         match outcome {
             Outcome::Refused(refusal) => Err(refusal.into()),
@@ -95,15 +156,18 @@ impl Ledger {
     /// Queues the envelope and keeps the secret, in one statement: both or neither. Refuses more work
     /// than the sequencer can be expected to catch up with: the distance between first and last arrival
     /// is at least the number of waiting rows less one, and costs two index look-ups.
-    async fn enqueue(
+    pub(crate) async fn enqueue(
         &self,
-        envelope: &Envelope,
-        entry: &Entry,
-        secret: Option<&PromptSecret>,
+        executor: impl PgExecutor<'_>,
+        signed: &SignedEntry,
     ) -> Result<Queued, LedgerError> {
+        let SignedEntry { envelope, secret } = signed;
+        let entry = envelope.unverified_entry()?;
+        let secret = secret.as_ref();
+        check_secret(&entry, secret)?;
         let pending_max = self.options.pending_max;
         let leaf_hash = envelope.leaf_hash();
-        let (request_id, image_index) = entries::request_of(entry);
+        let (request_id, image_index) = entries::request_of(&entry);
         let row = sqlx::query!(
             r#"WITH known AS (
                    SELECT FROM entries WHERE leaf_hash = $1
@@ -137,13 +201,12 @@ impl Ledger {
             PENDING,
             i64::from(pending_max)
         )
-        .fetch_one(&self.pool)
-        .await;
+        .fetch_one(executor)
+        .await?;
         match row {
-            Ok(row) if row.is_new => Ok(Queued::New),
-            Ok(row) if row.is_refused => Err(LedgerError::QueueFull { pending_max }),
-            Ok(_) => Ok(Queued::Known),
-            Err(error) => self.explain(error.into(), &leaf_hash).await,
+            row if row.is_new => Ok(Queued::New),
+            row if row.is_refused => Err(LedgerError::QueueFull { pending_max }),
+            _ => Ok(Queued::Known),
         }
     }
 

@@ -18,8 +18,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 const ROLE: &str = "retrace_app";
 /// Postgres 14 is the oldest that is still looked after.
 const VERSION_NUM_MIN: i32 = 140_000;
-/// The listener and the sequencer take one connection each; appending and reading need more.
-const CONNECTIONS_MIN: u32 = 4;
+/// Three listeners and the sequencer take one connection each; appending and reading need more.
+const CONNECTIONS_MIN: u32 = 6;
 
 /// How to reach the ledger, and its limits.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub struct LedgerOptions {
     pub migration_url: Option<String>,
     /// The log's public keys. Whoever can change them decides whose entries the sequencer accepts.
     pub public_keys: PublicKeys,
-    /// Most connections to the database; at least 4 are used.
+    /// Most connections to the database; at least 6 are used.
     pub connections_max: u32,
     /// How long to wait for a connection before the database counts as down.
     pub connect_timeout: Duration,

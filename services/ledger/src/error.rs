@@ -143,6 +143,42 @@ pub enum LedgerError {
         /// The limit.
         pending_max: u32,
     },
+    /// Too many jobs wait or run.
+    #[error("the queue is full: jobs_waiting_max ({jobs_waiting_max}) jobs wait or run")]
+    JobsFull {
+        /// The limit.
+        jobs_waiting_max: u32,
+    },
+    /// Too many jobs of this client wait or run.
+    #[error("this client has jobs_per_client_max ({jobs_per_client_max}) jobs that wait or run")]
+    ClientJobsFull {
+        /// The limit.
+        jobs_per_client_max: u32,
+    },
+    /// The order of a job is too large.
+    #[error("the order is over job_order_bytes_max ({bytes_max} bytes)")]
+    JobOrderTooLarge {
+        /// The limit.
+        bytes_max: u32,
+    },
+    /// The Idempotency-Key stands for another order.
+    #[error("this Idempotency-Key was used for another request")]
+    JobKeyConflict,
+    /// There is no such job.
+    #[error("there is no job of this name")]
+    NoSuchJob,
+    /// A page of jobs was asked for that is empty or over its limit.
+    #[error("a page has 1 to {page_jobs_max} jobs")]
+    JobPageSize {
+        /// The limit.
+        page_jobs_max: u32,
+    },
+    /// The job is another worker's by now, or has ended, or is to stop.
+    #[error("the job is no longer in this worker's hands")]
+    JobLost,
+    /// A job was to end with an entry that answers another request.
+    #[error("the entry does not belong to the request of the job")]
+    ForeignEntry,
     /// No checkpoint covered the entry in time. It stays queued: appending the same envelope again
     /// waits for the same entry.
     #[error("no checkpoint covered the entry {leaf_hash} within {timeout:?}; it stays queued")]
@@ -208,6 +244,43 @@ pub enum LedgerError {
     /// There is no valid key of this identity.
     #[error("there is no client with a valid key of this identity")]
     NoSuchClient,
+    /// There is no such review case.
+    #[error("there is no such case")]
+    NoSuchCase,
+    /// The case has been decided already.
+    #[error("the case is closed already")]
+    CaseClosed,
+    /// The word is no decision.
+    #[error("a decision is generated, not_generated or undecided")]
+    UnknownDecision,
+    /// All kept uploads together would be over their limit.
+    #[error(
+        "kept uploads have {held} bytes and one more would be over the limit case_bytes_max of {bytes_max}: erase some"
+    )]
+    CasesFull {
+        /// Bytes that are kept.
+        held: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// A case has as many notes as it may.
+    #[error("the case has as many notes as the limit case_notes_max of {notes_max} allows")]
+    CaseNotesFull {
+        /// The limit.
+        notes_max: u32,
+    },
+    /// A note is empty or too long.
+    #[error("a note has 1 to {chars_max} characters")]
+    NoteLength {
+        /// The limit.
+        chars_max: usize,
+    },
+    /// A page of cases was asked for that is empty or over its limit.
+    #[error("a page has 1 to {page_cases_max} cases")]
+    CasePageSize {
+        /// The limit.
+        page_cases_max: u32,
+    },
     /// The sequencer's key is not the checkpoint key of this ledger.
     #[error("the signing key {found} is not the log's checkpoint key {expected}")]
     WrongKey {

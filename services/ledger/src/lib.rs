@@ -10,6 +10,11 @@
 //!    store, a file outside the database. This is what shows a database that was rolled back.
 //! 4. It publishes the checkpoint, and every waiting `append` answers with the proof.
 //!
+//! # How work waits for workers
+//!
+//! Jobs are claimed by workers on any machine, under a lease and a fencing token, and end in the same
+//! transaction that queues their entries: a worker that dies loses no job and records none twice.
+//!
 //! # Who may do what
 //!
 //! Tables belong to the login that migrates; the service works as the role `retrace_app`, which may
@@ -19,6 +24,7 @@
 
 mod append;
 mod blocking;
+mod cases;
 mod check;
 mod clients;
 pub mod cluster;
@@ -26,16 +32,25 @@ mod connect;
 mod entries;
 mod error;
 mod hints;
+mod jobs;
 mod prompts;
 mod proofs;
 mod publication;
 mod search;
 pub mod sequencer;
 
-pub use append::{Appended, PromptSecret};
+pub use append::{Appended, PromptSecret, SignedEntry};
+pub use cases::{
+    Case, CaseFilter, CaseId, CaseNote, CasePage, Closing, Decision, FILE_NAME_CHARS_MAX,
+    NOTE_CHARS_MAX, NewCase, PAGE_CASES_MAX,
+};
 pub use check::{CheckReport, PROBLEMS_MAX, Problem};
 pub use clients::{Client, ClientId, ClientKey, Scope};
 pub use connect::{Ledger, LedgerOptions};
 pub use entries::{FOUND_MAX, RecordedEntry};
 pub use error::LedgerError;
+pub use jobs::{
+    ClaimedJob, Enqueued, Heartbeat, Job, JobEvent, JobEventKind, JobHint, JobHints,
+    JobHintsReceiver, JobId, JobLimits, JobProgress, JobQueue, JobState, NewJob, WorkerTerms,
+};
 pub use search::{EntryFilter, Order, PAGE_ENTRIES_MAX, Page};

@@ -8,10 +8,12 @@
 
 mod append;
 mod append_only;
+mod cases;
 mod check;
 mod clients;
 mod cluster;
 mod crash;
+mod jobs;
 mod sabotage;
 mod search;
 mod sequencer;
