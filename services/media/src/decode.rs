@@ -5,11 +5,13 @@ use std::io::Cursor;
 use image::{DynamicImage, ImageError, ImageFormat, ImageReader};
 use serde::{Deserialize, Serialize};
 
-use crate::container::walk;
+use crate::container::{RawMetadata, walk};
 use crate::error::MediaError;
+use crate::exif;
 use crate::format::Format;
 use crate::limits::Limits;
 use crate::metadata::{self, MetadataItem};
+use crate::orientation::Orientation;
 use crate::quantisation::QualityEstimate;
 
 /// A decoded picture with everything that was read beside its pixels.
@@ -20,14 +22,27 @@ pub struct Decoded {
     /// Height in pixels.
     pub height: u32,
     /// RGB8, interleaved, rows from the top, `height * width * 3` bytes. The EXIF orientation
-    /// is not applied, transparency is composited on white, colour profiles are ignored.
+    /// is not applied, transparency is composited on white, colour profiles are ignored: what is
+    /// examined is what is stored. [`Decoded::notes`] says so in words.
     /// Left out of the serialised form: whoever ships a `Decoded` ships the pixels apart.
     #[serde(skip)]
     pub rgb: Vec<u8>,
+    /// The alpha channel, one byte for each pixel, where the picture has one: 0 is transparent.
+    /// Left out of the serialised form as the pixels are.
+    #[serde(skip)]
+    pub alpha: Option<Vec<u8>>,
     /// Format by content.
     pub format: Format,
     /// Whether the picture has an alpha channel that was composited on white.
     pub has_alpha: bool,
+    /// Which side is up; not applied to the pixels.
+    pub orientation: Orientation,
+    /// Bits of one channel of one pixel after decoding; more than 8 are reduced to 8.
+    pub bits_per_channel: u8,
+    /// Whether the file brings a colour profile (ICC), which is not applied.
+    pub has_colour_profile: bool,
+    /// Whether the colours were four inks, converted by a fixed rule.
+    pub is_cmyk: bool,
     /// Frames in the file; only the first one is decoded.
     pub frames: u32,
     /// Bytes behind the container's end, which no viewer shows.
@@ -38,6 +53,43 @@ pub struct Decoded {
     pub metadata: Vec<MetadataItem>,
     /// Metadata items that were left out: malformed, or over the metadata limits.
     pub metadata_skipped: u32,
+}
+
+impl Decoded {
+    /// What was done to the picture before it was examined, and what the file holds beside it: one
+    /// lower-case sentence each, without any words of the file.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let trailing = format!(
+            "{} bytes lie behind the picture's end, where no viewer looks",
+            self.trailing_bytes
+        );
+        let skipped = format!(
+            "{} pieces of metadata were left out: malformed, or over their limits",
+            self.metadata_skipped
+        );
+        let turned = format!(
+            "the file says which side is up (EXIF orientation {}): it was examined as stored and \
+             is shown upright",
+            self.orientation.exif()
+        );
+        let reduced = format!("{} bits a channel were reduced to 8", self.bits_per_channel);
+        let inks = "four inks (CMYK) were converted to red, green and blue".to_owned();
+        let profile = "a colour profile is in the file and was not applied: colours may look \
+                       different elsewhere"
+            .to_owned();
+        let all = [
+            (!self.orientation.is_upright(), turned),
+            (self.has_alpha, "transparency was put on white".to_owned()),
+            (self.bits_per_channel > 8, reduced),
+            (self.is_cmyk, inks),
+            (self.has_colour_profile, profile),
+            (self.trailing_bytes > 0, trailing),
+            (self.metadata_skipped > 0, skipped),
+        ];
+        let applies = all.into_iter().filter(|(applies, _)| *applies);
+        applies.map(|(_, note)| note).collect()
+    }
 }
 
 /// Decodes a PNG, JPEG or WebP picture after every cap has been checked on its container.
@@ -54,14 +106,25 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, MediaError> {
             what: "the picture's size differs from the declared one",
         });
     }
-    let has_alpha = picture.color().has_alpha();
+    let colour = picture.color();
+    let bits = colour.bits_per_pixel() / u16::from(colour.channel_count());
+    let orientation = walk.metadata.iter().find_map(|raw| match raw {
+        RawMetadata::Exif(block) => exif::orientation(block),
+        _ => None,
+    });
+    let (rgb, alpha) = into_rgb(picture);
     let (metadata, metadata_skipped) = metadata::read(&walk.metadata, limits);
     Ok(Decoded {
         width: header.width,
         height: header.height,
-        rgb: into_rgb(picture),
+        rgb,
+        has_alpha: alpha.is_some(),
+        alpha,
         format: header.format,
-        has_alpha,
+        orientation: orientation.unwrap_or_default(),
+        bits_per_channel: u8::try_from(bits).unwrap_or(u8::MAX),
+        has_colour_profile: walk.has_colour_profile,
+        is_cmyk: walk.is_cmyk,
         frames: header.frames,
         trailing_bytes: walk.trailing_bytes,
         quality: QualityEstimate::from_tables(&walk.quantisation_tables),
@@ -97,12 +160,13 @@ fn decode_pixels(
     })
 }
 
-/// Eight bits, three channels; transparency on white, rounded to nearest.
-fn into_rgb(picture: DynamicImage) -> Vec<u8> {
+/// Eight bits, three channels; transparency on white, rounded to nearest, and the alpha channel.
+fn into_rgb(picture: DynamicImage) -> (Vec<u8>, Option<Vec<u8>>) {
     if !picture.color().has_alpha() {
-        return picture.into_rgb8().into_raw();
+        return (picture.into_rgb8().into_raw(), None);
     }
     let rgba = picture.into_rgba8().into_raw();
+    let alpha = rgba.chunks_exact(4).map(|pixel| pixel[3]).collect();
     let mut rgb = Vec::with_capacity(rgba.len() / 4 * 3);
     for pixel in rgba.chunks_exact(4) {
         let alpha = u32::from(pixel[3]);
@@ -111,7 +175,7 @@ fn into_rgb(picture: DynamicImage) -> Vec<u8> {
             rgb.push(u8::try_from(value).expect("a weighted mean of bytes is a byte"));
         }
     }
-    rgb
+    (rgb, Some(alpha))
 }
 
 /// First bytes of every pixel preimage: keeps pixel digests apart from all other digests.

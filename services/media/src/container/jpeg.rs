@@ -11,6 +11,10 @@ const ZIGZAG: [usize; 64] = [
     52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
 ];
 
+/// Components of a frame header with four inks (T.81, B.2.2).
+const INKS: u8 = 4;
+
+const ICC_PREFIX: &[u8] = b"ICC_PROFILE\0";
 const EXIF_PREFIX: &[u8] = b"Exif\0\0";
 const XMP_PREFIX: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 
@@ -33,6 +37,7 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
     let mut at = 2;
     let mut size = None;
     let mut has_scan = false;
+    let (mut has_colour_profile, mut is_cmyk) = (false, false);
     let mut metadata = Vec::new();
     let mut tables = [None; 4];
     loop {
@@ -54,6 +59,7 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
                     return Err(malformed("two frame headers"));
                 }
                 size = Some(frame_size(data)?);
+                is_cmyk = data.get(5) == Some(&INKS);
             }
             0xda => {
                 if size.is_none() {
@@ -62,6 +68,7 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
                 has_scan = true;
                 at = end_of_scan(bytes, at)?;
             }
+            0xe2 if data.starts_with(ICC_PREFIX) => has_colour_profile = true,
             _ => metadata.extend(metadata_segment(marker, data)),
         }
     }
@@ -79,6 +86,8 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
         metadata,
         quantisation_tables: tables,
         trailing_bytes: (bytes.len() - at) as u64,
+        has_colour_profile,
+        is_cmyk,
     })
 }
 

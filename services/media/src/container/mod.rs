@@ -51,6 +51,10 @@ pub(crate) struct Walk<'a> {
     pub(crate) quantisation_tables: [Option<[u16; 64]>; 4],
     /// Bytes after the container's end.
     pub(crate) trailing_bytes: u64,
+    /// Whether the file brings a colour profile (ICC).
+    pub(crate) has_colour_profile: bool,
+    /// Whether the colours are four inks.
+    pub(crate) is_cmyk: bool,
 }
 
 /// Reads format, sizes and frames and applies every cap that can be applied before decoding.

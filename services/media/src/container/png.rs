@@ -27,6 +27,7 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
     let (width, height) = image_header(bytes)?;
     let mut frames = 1;
     let mut has_data = false;
+    let mut has_colour_profile = false;
     let mut metadata = Vec::new();
     loop {
         let (kind, data) = chunk(bytes, at)?;
@@ -39,6 +40,7 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
                     .ok_or(malformed("short animation header"))?
                     .max(1);
             }
+            b"iCCP" => has_colour_profile = true,
             b"tEXt" => metadata.push(RawMetadata::PngText(data)),
             b"zTXt" => metadata.push(RawMetadata::PngCompressedText(data)),
             b"iTXt" => metadata.push(RawMetadata::PngInternationalText(data)),
@@ -61,6 +63,8 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
         metadata,
         quantisation_tables: [None; 4],
         trailing_bytes: (bytes.len() - at) as u64,
+        has_colour_profile,
+        is_cmyk: false,
     })
 }
 

@@ -30,6 +30,7 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
     let mut canvas = None;
     let mut picture = None;
     let mut frames: u32 = 0;
+    let mut has_colour_profile = false;
     let mut metadata = Vec::new();
     while at < body.len() {
         let (kind, data) = chunk(body, at)?;
@@ -40,6 +41,7 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
             b"VP8 " => picture = Some(lossy_size(data)?),
             b"VP8L" => picture = Some(lossless_size(data)?),
             b"ANMF" => frames = frames.saturating_add(1),
+            b"ICCP" => has_colour_profile = true,
             b"EXIF" => {
                 let tiff = data.strip_prefix(b"Exif\0\0").unwrap_or(data);
                 metadata.push(RawMetadata::Exif(tiff));
@@ -63,6 +65,8 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
         metadata,
         quantisation_tables: [None; 4],
         trailing_bytes: (bytes.len() - end) as u64,
+        has_colour_profile,
+        is_cmyk: false,
     })
 }
 

@@ -1,0 +1,260 @@
+//! Kinds of pictures beyond plain RGB: handled as a viewer would, and what was done is said.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests unwrap as tests do")]
+
+use image::codecs::jpeg::JpegEncoder;
+use image::{ExtendedColorType, ImageEncoder};
+use media::{Decoded, Limits, MediaError, decode, encode_png};
+
+const WIDTH: u32 = 16;
+const HEIGHT: u32 = 8;
+
+fn decoded(bytes: &[u8]) -> Decoded {
+    decode(bytes, &Limits::default()).unwrap()
+}
+
+/// A PNG of one colour in any of the format's own kinds.
+fn png(colour: png::ColorType, depth: png::BitDepth, pixel: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, WIDTH, HEIGHT);
+    encoder.set_color(colour);
+    encoder.set_depth(depth);
+    if colour == png::ColorType::Indexed {
+        encoder.set_palette(vec![10, 20, 30, 200, 100, 50]);
+        encoder.set_trns(vec![255, 0]);
+    }
+    let mut writer = encoder.write_header().unwrap();
+    let data = pixel.repeat((WIDTH * HEIGHT) as usize);
+    writer.write_image_data(&data).unwrap();
+    writer.finish().unwrap();
+    bytes
+}
+
+fn jpeg() -> Vec<u8> {
+    let rgb: Vec<u8> = (0..WIDTH * HEIGHT)
+        .flat_map(|at| [(at % WIDTH * 12) as u8, 90, 60])
+        .collect();
+    let mut bytes = Vec::new();
+    JpegEncoder::new_with_quality(&mut bytes, 95)
+        .write_image(&rgb, WIDTH, HEIGHT, ExtendedColorType::Rgb8)
+        .unwrap();
+    bytes
+}
+
+/// A segment behind the start of image.
+fn with_segment(jpeg: &[u8], marker: u8, data: &[u8]) -> Vec<u8> {
+    let length = (data.len() as u16 + 2).to_be_bytes();
+    [&jpeg[..2], &[0xff, marker], &length, data, &jpeg[2..]].concat()
+}
+
+/// A TIFF block with the one tag Orientation.
+fn orientation_block(number: u8, big_endian: bool) -> Vec<u8> {
+    let mut block = b"Exif\0\0".to_vec();
+    if big_endian {
+        block.extend_from_slice(b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0");
+        block.extend_from_slice(&[number, 0, 0]);
+    } else {
+        block.extend_from_slice(b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0");
+        block.extend_from_slice(&[number, 0, 0, 0]);
+    }
+    block.extend_from_slice(&[0; 4]);
+    block
+}
+
+/// A JPEG of four components, each of one value: blocks with nothing but their mean (T.81,
+/// sequential Huffman coding). The Adobe marker says that 255 is no ink.
+fn cmyk_jpeg(inks: [u8; 4]) -> Vec<u8> {
+    let mut file = vec![0xff, 0xd8];
+    let mut segment = |marker: u8, data: &[u8]| {
+        file.extend_from_slice(&[0xff, marker]);
+        file.extend_from_slice(&(data.len() as u16 + 2).to_be_bytes());
+        file.extend_from_slice(data);
+    };
+    segment(0xee, b"Adobe\0\x64\0\0\0\0\0");
+    // All quantisers are 8: the mean's coefficient, 8 times the value, becomes the value.
+    segment(0xdb, &[&[0][..], &[8; 64]].concat());
+    let components: Vec<u8> = (1..=4).flat_map(|number| [number, 0x11, 0]).collect();
+    segment(0xc0, &[&[8, 0, 8, 0, 8, 4][..], &components].concat());
+    // Sizes 0 to 11 of a mean, four bits each; and "end of block" as the one code of one bit.
+    let sizes: Vec<u8> = (0..12).collect();
+    segment(0xc4, &[&[0, 0, 0, 0, 12][..], &[0; 12], &sizes].concat());
+    segment(0xc4, &[&[0x10, 1][..], &[0; 15], &[0]].concat());
+    let scan: Vec<u8> = (1..=4).flat_map(|number| [number, 0]).collect();
+    segment(0xda, &[&[4][..], &scan, &[0, 63, 0]].concat());
+    let mut bits = String::new();
+    for ink in inks {
+        let value = i32::from(ink) - 128;
+        let size = 32 - value.unsigned_abs().leading_zeros();
+        bits += &format!("{size:04b}");
+        if size > 0 {
+            // Negative values are written as one below, without the sign.
+            let written = if value < 0 {
+                value + (1 << size) - 1
+            } else {
+                value
+            };
+            bits += &format!("{written:0width$b}", width = size as usize);
+        }
+        bits.push('0');
+    }
+    while bits.len() % 8 != 0 {
+        bits.push('1');
+    }
+    for byte in bits.as_bytes().chunks(8) {
+        let byte = u8::from_str_radix(std::str::from_utf8(byte).unwrap(), 2).unwrap();
+        file.push(byte);
+        if byte == 0xff {
+            file.push(0);
+        }
+    }
+    file.extend_from_slice(&[0xff, 0xd9]);
+    file
+}
+
+#[test]
+fn sixteen_bits_are_reduced_to_eight_and_said() {
+    let file = png(
+        png::ColorType::Rgb,
+        png::BitDepth::Sixteen,
+        &[0x80, 0x10, 0x00, 0x00, 0xff, 0xff],
+    );
+    let picture = decoded(&file);
+    assert_eq!(
+        (picture.bits_per_channel, &picture.rgb[..3]),
+        (16, &[128, 0, 255][..])
+    );
+    assert!(
+        picture.notes()[0].contains("16 bits"),
+        "{:?}",
+        picture.notes()
+    );
+}
+
+#[test]
+fn grey_and_palette_pictures_become_rgb() {
+    let grey = decoded(&png(png::ColorType::Grayscale, png::BitDepth::Eight, &[77]));
+    assert_eq!((&grey.rgb[..3], grey.notes().len()), (&[77, 77, 77][..], 0));
+    let palette = decoded(&png(png::ColorType::Indexed, png::BitDepth::Eight, &[0]));
+    assert_eq!(palette.rgb[..3], [10, 20, 30]);
+    let hidden = decoded(&png(png::ColorType::Indexed, png::BitDepth::Eight, &[1]));
+    assert_eq!(
+        (hidden.has_alpha, &hidden.rgb[..3]),
+        (true, &[255, 255, 255][..])
+    );
+}
+
+#[test]
+fn transparency_lies_on_white_and_is_said() {
+    let half = decoded(&png(
+        png::ColorType::Rgba,
+        png::BitDepth::Eight,
+        &[0, 0, 0, 128],
+    ));
+    assert_eq!(half.rgb[..3], [127, 127, 127]);
+    let deep = decoded(&png(png::ColorType::Rgba, png::BitDepth::Sixteen, &[0; 8]));
+    assert_eq!(deep.rgb[..3], [255, 255, 255]);
+    let notes = deep.notes().join("; ");
+    assert!(
+        notes.contains("white") && notes.contains("16 bits"),
+        "{notes}"
+    );
+}
+
+#[test]
+fn inks_become_colours() {
+    for (inks, colour) in [
+        ([255, 255, 255, 255], [255, 255, 255]),
+        ([255, 255, 0, 255], [255, 255, 0]),
+        ([0, 255, 255, 255], [0, 255, 255]),
+        ([255, 255, 255, 0], [0, 0, 0]),
+    ] {
+        let picture = decoded(&cmyk_jpeg(inks));
+        assert!(picture.is_cmyk && picture.notes()[0].contains("CMYK"));
+        for (found, expected) in picture.rgb[..3].iter().zip(colour) {
+            assert!(
+                found.abs_diff(expected) <= 3,
+                "{inks:?}: {:?}",
+                &picture.rgb[..3]
+            );
+        }
+    }
+}
+
+#[test]
+fn a_camera_that_was_held_upright_is_noticed_and_the_pixels_stay_as_stored() {
+    let plain = decoded(&jpeg());
+    for big_endian in [true, false] {
+        let block = orientation_block(6, big_endian);
+        let turned = decoded(&with_segment(&jpeg(), 0xe1, &block));
+        assert_eq!(turned.orientation.exif(), 6);
+        assert_eq!(
+            (turned.width, turned.height, &turned.rgb),
+            (WIDTH, HEIGHT, &plain.rgb)
+        );
+        assert!(
+            turned.notes()[0].contains("orientation 6"),
+            "{:?}",
+            turned.notes()
+        );
+        let upright = media::Picture::new(turned.width, turned.height, turned.rgb).unwrap();
+        let upright = upright.upright(turned.orientation);
+        assert_eq!((upright.width(), upright.height()), (HEIGHT, WIDTH));
+        // The stored left edge is dark and becomes the upper edge.
+        let rows = upright.rgb();
+        assert!(rows[0] < 40 && rows[rows.len() - 3] > 140);
+    }
+    let nonsense = decoded(&with_segment(&jpeg(), 0xe1, &orientation_block(99, true)));
+    assert!(nonsense.orientation.is_upright());
+}
+
+#[test]
+fn a_colour_profile_is_not_applied_and_said() {
+    let with_profile = with_segment(&jpeg(), 0xe2, b"ICC_PROFILE\0\x01\x01rest");
+    let picture = decoded(&with_profile);
+    assert_eq!(picture.rgb, decoded(&jpeg()).rgb);
+    assert!(picture.has_colour_profile && picture.notes()[0].contains("profile"));
+}
+
+#[test]
+fn a_panorama_decodes_up_to_the_longest_side_and_not_beyond() {
+    let limits = Limits::default();
+    let wide = encode_png(
+        limits.side_max,
+        2,
+        &vec![9; limits.side_max as usize * 6],
+        &[],
+    )
+    .unwrap();
+    assert_eq!(decode(&wide, &limits).unwrap().width, limits.side_max);
+    let narrower = Limits {
+        side_max: limits.side_max - 1,
+        ..limits
+    };
+    assert!(matches!(
+        decode(&wide, &narrower),
+        Err(MediaError::Side { .. })
+    ));
+}
+
+#[test]
+fn a_file_that_is_two_things_at_once_is_the_picture_and_its_tail_is_counted() {
+    let tail = b"PK\x03\x04<script>alert(1)</script>";
+    for picture in [
+        png(png::ColorType::Rgb, png::BitDepth::Eight, &[1, 2, 3]),
+        jpeg(),
+    ] {
+        let both = [&picture[..], tail].concat();
+        let found = decoded(&both);
+        assert_eq!(found.trailing_bytes, tail.len() as u64);
+        let notes = found.notes().join("; ");
+        assert!(
+            notes.contains("behind the picture's end") && !notes.contains("script"),
+            "{notes}"
+        );
+    }
+    let page_first = [tail, &jpeg()[..]].concat();
+    assert_eq!(
+        decode(&page_first, &Limits::default()),
+        Err(MediaError::UnknownFormat)
+    );
+}
