@@ -47,24 +47,7 @@ where
     };
     let mut sample = sample;
     for (index, &noise_level) in noise_levels.iter().enumerate() {
-        let noise_pred = predictor
-            .predict(sample.view(), noise_level)
-            .map_err(|error| DetectorError::Prediction {
-                noise_level,
-                source: error.into(),
-            })?;
-        if noise_pred.dim() != sample.dim() {
-            return Err(DetectorError::BadPrediction {
-                noise_level,
-                what: "another shape",
-            });
-        }
-        if noise_pred.iter().any(|value| !value.is_finite()) {
-            return Err(DetectorError::BadPrediction {
-                noise_level,
-                what: "values not finite",
-            });
-        }
+        let noise_pred = predict(&sample, noise_level, predictor)?;
         let next = noise_levels.get(index + 1).map(|&next_level| {
             let (scale, next_scale) = (signal_scale(noise_level), signal_scale(next_level));
             let of_sample = (next_scale / scale) as f32;
@@ -81,4 +64,65 @@ where
         }
     }
     Ok(path)
+}
+
+/// The reverse process from the end of a path back over its levels: the samples at each lower
+/// level in falling order, and last the noise-free estimate at the lowest one. With a prior that
+/// were exact the last one would be the picture itself.
+///
+/// # Errors
+/// [`DetectorError::Prediction`] and [`DetectorError::BadPrediction`].
+pub fn reconstruct<P>(
+    path: &InversionPath,
+    predictor: &mut P,
+) -> Result<Vec<Array4<f32>>, DetectorError>
+where
+    P: NoisePredictor + ?Sized,
+    P::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut samples = Vec::with_capacity(path.noise_levels.len());
+    let Some(mut sample) = path.samples.last().cloned() else {
+        return Ok(samples);
+    };
+    for (index, &noise_level) in path.noise_levels.iter().enumerate().rev() {
+        let noise_pred = predict(&sample, noise_level, predictor)?;
+        // Below the lowest level there is no noise left.
+        let next_level = index
+            .checked_sub(1)
+            .map_or(0.0, |next| path.noise_levels[next]);
+        let (scale, next_scale) = (signal_scale(noise_level), signal_scale(next_level));
+        let of_sample = (next_scale / scale) as f32;
+        let of_noise = (next_level - next_scale * noise_level / scale) as f32;
+        sample = Zip::from(&sample)
+            .and(&noise_pred)
+            .map_collect(|x, e| of_sample * x + of_noise * e);
+        samples.push(sample.clone());
+    }
+    Ok(samples)
+}
+
+/// One prediction, refused where it has another shape or is not finite.
+fn predict<P>(
+    sample: &Array4<f32>,
+    noise_level: f64,
+    predictor: &mut P,
+) -> Result<Array4<f32>, DetectorError>
+where
+    P: NoisePredictor + ?Sized,
+    P::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let noise_pred = predictor
+        .predict(sample.view(), noise_level)
+        .map_err(|error| DetectorError::Prediction {
+            noise_level,
+            source: error.into(),
+        })?;
+    let refuse = |what| Err(DetectorError::BadPrediction { noise_level, what });
+    if noise_pred.dim() != sample.dim() {
+        return refuse("another shape");
+    }
+    if noise_pred.iter().any(|value| !value.is_finite()) {
+        return refuse("values not finite");
+    }
+    Ok(noise_pred)
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use detector::features::FeatureSchema;
 use detector::{
-    Assessment, Calibration, DetectorProfile, Features, ImageTrace, PictureView, Thresholds,
+    Assessment, Calibration, DetectorProfile, Features, ImageTrace, PatchPath, PictureView,
+    Thresholds, TraceRange,
 };
 use provenance::Digest;
 use serde::Deserialize;
@@ -44,13 +45,18 @@ pub struct DetectorIdentity {
 pub struct Detector {
     identity: DetectorIdentity,
     profile: DetectorProfile,
+    range: Option<TraceRange>,
     prior: PhotoPrior,
     heads: Heads,
 }
 
+/// The file that a picture's trace curve is drawn against; a detector may lack it.
+const TRACE_RANGE_FILE: &str = "trace_range.json";
+
 impl Detector {
     /// Opens the folder: `detector.json` names the prior and the heads; `features.json`,
-    /// `calibration.json` and `thresholds.json` lie beside it.
+    /// `calibration.json` and `thresholds.json` lie beside it, and `trace_range.json` may. That one
+    /// explains scores and makes none, so it is no part of the identity.
     ///
     /// # Errors
     /// What is missing or does not fit together, by file.
@@ -73,6 +79,12 @@ impl Detector {
             heads.push(parts.file(head)?);
         }
         let heads = Heads::open(runtime, &heads, columns)?;
+        let range = folder.join(TRACE_RANGE_FILE);
+        let range = match std::fs::read_to_string(&range) {
+            Ok(text) => Some(TraceRange::parse(&text, &profile.schema.config)?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(OnnxError::from_io(&range, &error)),
+        };
         let identity = DetectorIdentity {
             name: contents.name,
             version: contents.version,
@@ -82,6 +94,7 @@ impl Detector {
         Ok(Self {
             identity,
             profile,
+            range,
             prior,
             heads,
         })
@@ -95,6 +108,30 @@ impl Detector {
     /// Schema, calibration and thresholds.
     pub fn profile(&self) -> &DetectorProfile {
         &self.profile
+    }
+
+    /// What a picture's trace curve is drawn against, where the folder says.
+    pub fn trace_range(&self) -> Option<&TraceRange> {
+        self.range.as_ref()
+    }
+
+    /// One patch on its way towards noise and back under the prior, as pictures. `place` is the
+    /// patch's left upper corner.
+    ///
+    /// # Errors
+    /// Whatever the prior says, and a place outside the picture.
+    pub fn patch_path(
+        &mut self,
+        picture: &PictureView<'_>,
+        place: (u32, u32),
+    ) -> Result<PatchPath, OnnxError> {
+        let config = &self.profile.schema.config;
+        Ok(detector::patch_path::patch_path(
+            picture,
+            place,
+            config,
+            &mut self.prior,
+        )?)
     }
 
     /// Takes the trace of a picture under the detector's own configuration.

@@ -33,7 +33,7 @@ pub struct InvertRequest<'a> {
     /// Steps of inversion and reconstruction; those of `inversion.json` when `None`. The verdict
     /// needs the rule's own number.
     pub steps: Option<u32>,
-    /// How many pictures of the way to decode, for a strip.
+    /// How many pictures of the way to noise, and as many of the way back, to decode for a strip.
     pub preview_steps: usize,
 }
 
@@ -52,6 +52,9 @@ pub struct Inversion {
     pub autoencoded: Picture,
     /// Samples along the way to noise, decoded, evenly spread, ending with the noise.
     pub strip: Vec<Picture>,
+    /// Samples along the way back from that noise, decoded, evenly spread, ending with the picture
+    /// that came back.
+    pub strip_back: Vec<Picture>,
     /// Whether the picture had to be resized.
     pub resized: bool,
     /// Every statistic of [`STATISTICS`], by name.
@@ -187,7 +190,8 @@ impl Generator {
         let image = pixels::sample(&picture);
         let latents = self.encode_sample(image.view())?;
         let autoencoded = decode(&mut self.decoder, latents.view())?;
-        let (trace, reconstructed_latents) = self.there_and_back(steps, &latents, on_step)?;
+        let (trace, back) = self.there_and_back(steps, &latents, on_step)?;
+        let reconstructed_latents = back.last().unwrap_or(&latents).clone();
         let reconstructed = decode(&mut self.decoder, reconstructed_latents.view())?;
         let statistics = statistics(
             &self.refine(image.view(), &latents)?,
@@ -199,11 +203,10 @@ impl Generator {
                 .is_none_or(|fitted| fitted as usize == steps)
         });
         let verdict = rule.map(|rule| rule.apply(&statistics));
-        let mut strip = Vec::with_capacity(request.preview_steps);
-        for index in preview_indices(trace.steps.len(), request.preview_steps) {
-            let sample = decode(&mut self.decoder, trace.steps[index].sample.view())?;
-            strip.push(pixels::picture("vae_decoder", sample.view())?);
-        }
+        let out: Vec<_> = trace.steps.iter().map(|step| step.sample.view()).collect();
+        let strip = self.decode_some(&out, request.preview_steps)?;
+        let back: Vec<_> = back.iter().map(Array4::view).collect();
+        let strip_back = self.decode_some(&back, request.preview_steps)?;
         Ok(Inversion {
             latents,
             trace,
@@ -211,19 +214,35 @@ impl Generator {
             reconstructed_latents,
             autoencoded: pixels::picture("vae_decoder", autoencoded.view())?,
             strip,
+            strip_back,
             resized,
             statistics,
             verdict,
         })
     }
 
-    /// Inversion with the empty prompt and without guidance, then reconstruction.
+    /// Decodes some of the samples, evenly spread and ending with the last one.
+    fn decode_some(
+        &mut self,
+        samples: &[ArrayView4<'_, f32>],
+        wanted: usize,
+    ) -> Result<Vec<Picture>, OnnxError> {
+        let indices = preview_indices(samples.len(), wanted);
+        let pictures = indices.into_iter().map(|index| {
+            let sample = decode(&mut self.decoder, samples[index])?;
+            pixels::picture("vae_decoder", sample.view())
+        });
+        pictures.collect()
+    }
+
+    /// Inversion with the empty prompt and without guidance, then reconstruction: the trace, and
+    /// the samples after each step of the way back.
     fn there_and_back(
         &mut self,
         steps: usize,
         latents: &Array4<f32>,
         on_step: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-    ) -> Result<(Trace, Array4<f32>), OnnxError> {
+    ) -> Result<(Trace, Vec<Array4<f32>>), OnnxError> {
         let conditioning = match &mut self.text_encoder {
             Some(text_encoder) => Conditioning::Prompt(text_encoder.encode("")?.0),
             None => Conditioning::None,
@@ -246,7 +265,9 @@ impl Generator {
                 on_step(done, all)
             },
         )?;
-        let back = reconstruct(&mut predictor, forward.as_mut(), &trace, &mut |_| {
+        let mut back = Vec::with_capacity(forward.timesteps().len());
+        reconstruct(&mut predictor, forward.as_mut(), &trace, &mut |report| {
+            back.push(report.sample.clone());
             done += 1;
             on_step(done, all)
         })?;
