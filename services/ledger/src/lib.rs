@@ -31,6 +31,7 @@ pub mod cluster;
 mod connect;
 mod entries;
 mod error;
+mod export;
 mod hints;
 mod jobs;
 mod prompts;
@@ -38,6 +39,7 @@ mod proofs;
 mod publication;
 mod search;
 pub mod sequencer;
+mod tiles;
 
 pub use append::{Appended, PromptSecret, SignedEntry};
 pub use cases::{
@@ -49,6 +51,7 @@ pub use clients::{Client, ClientId, ClientKey, Scope};
 pub use connect::{Ledger, LedgerOptions};
 pub use entries::{FOUND_MAX, RecordedEntry};
 pub use error::LedgerError;
+pub use export::{EntryWalk, WalkedEntry};
 pub use jobs::{
     ClaimedJob, Enqueued, Heartbeat, Job, JobEvent, JobEventKind, JobHint, JobHints,
     JobHintsReceiver, JobId, JobLimits, JobProgress, JobQueue, JobState, NewJob, WorkerTerms,

@@ -123,7 +123,7 @@ impl Ledger {
         })
     }
 
-    async fn matching_rows(
+    pub(crate) async fn matching_rows(
         &self,
         filter: &EntryFilter,
         range: &Range,
@@ -181,13 +181,17 @@ impl Ledger {
 }
 
 /// The leaf indexes that a page may hold: from, and until but without.
-struct Range {
+pub(crate) struct Range {
     from: i64,
     until: i64,
 }
 
 impl Range {
-    fn new(order: Order, after: Option<LeafIndex>, tree_size: i64) -> Result<Self, LedgerError> {
+    pub(crate) fn new(
+        order: Order,
+        after: Option<LeafIndex>,
+        tree_size: i64,
+    ) -> Result<Self, LedgerError> {
         let after = after
             .map(|after| to_i64(after.get(), "leaf index"))
             .transpose()?;

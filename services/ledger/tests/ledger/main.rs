@@ -18,3 +18,4 @@ mod sabotage;
 mod search;
 mod sequencer;
 mod support;
+mod tiles;
