@@ -124,6 +124,9 @@ pub struct Limits {
     /// Images of one request
     #[arg(long, env = "RETRACE_IMAGES_PER_REQUEST_MAX", default_value_t = LIMITS.images_per_request_max)]
     pub images_per_request_max: u32,
+    /// Pixels of one generated image
+    #[arg(long, env = "RETRACE_PICTURE_PIXELS_MAX", default_value_t = LIMITS.picture_pixels_max)]
+    pub picture_pixels_max: u64,
     /// Inference steps of one image
     #[arg(long, env = "RETRACE_STEPS_MAX", default_value_t = LIMITS.steps_max)]
     pub steps_max: u32,
@@ -174,6 +177,7 @@ const LIMITS: Limits = Limits {
     json_bytes_max: 64 << 10,
     prompt_bytes_max: 2_000,
     images_per_request_max: 8,
+    picture_pixels_max: 1536 * 1536,
     steps_max: 200,
     guidance_scale_max: 30.0,
     generations_running_max: 1,
@@ -249,6 +253,7 @@ impl Limits {
                 1,
                 1_000,
             ),
+            ("picture_pixels_max", self.picture_pixels_max, 64, 1 << 28),
             ("steps_max", u64::from(self.steps_max), 1, 1_000),
             (
                 "generations_running_max",

@@ -128,14 +128,12 @@ impl Generate {
         GenerateOrder {
             prompt: self.prompt.clone(),
             negative_prompt: self.negative_prompt.clone(),
-            model: None,
             images: self.count,
-            size: None,
             seed: self.seed,
             steps: self.steps,
             guidance_scale: self.guidance_scale,
             scheduler: self.scheduler,
-            preview_steps: 0,
+            ..GenerateOrder::default()
         }
     }
 
@@ -177,7 +175,7 @@ impl Generate {
         let name = format!("retrace-{}", image.leaf_index);
         let path = self.output.join(format!("{name}.png"));
         let bundle_path = self.output.join(format!("{name}.bundle"));
-        super::write_file(&path, &image.png)?;
+        super::write_file(&path, &image.file)?;
         super::write_file(&bundle_path, &image.bundle.to_bytes())?;
         let checkpoint = image.bundle.checkpoint();
         let head = checkpoint.unverified();

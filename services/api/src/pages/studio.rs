@@ -76,14 +76,13 @@ impl Fields {
         Ok(GenerateOrder {
             prompt: text(&self.prompt),
             negative_prompt: text(&self.negative_prompt),
-            model: None,
             images: number("n", &self.n)?.unwrap_or(1),
-            size: None,
             seed: number("seed", &self.seed)?,
             steps: number("steps", &self.steps)?,
             guidance_scale: number("guidance_scale", &self.guidance_scale)?,
             scheduler,
             preview_steps: STRIP_PICTURES,
+            ..GenerateOrder::default()
         })
     }
 }
@@ -209,10 +208,10 @@ fn generated(image: &RecordedPicture) -> Result<GeneratedView, WorkError> {
     ];
     Ok(GeneratedView {
         index,
-        picture: pictures::inline_png(&image.png),
+        picture: pictures::inline_png(&image.file),
         alt: format!("The generated image, entry {index}"),
         // In the page, not behind addresses: the key may allow generating but not reading.
-        download: pictures::inline_png(&image.png),
+        download: pictures::inline_png(&image.file),
         download_name: present::image_name(index),
         bundle: pictures::inline_bundle(&image.bundle),
         bundle_name: present::bundle_name(index),

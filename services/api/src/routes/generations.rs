@@ -108,7 +108,7 @@ impl GenerationRequest {
             steps: self.num_inference_steps,
             guidance_scale: self.guidance_scale,
             scheduler,
-            preview_steps: 0,
+            ..GenerateOrder::default()
         })
     }
 }
@@ -203,7 +203,7 @@ impl From<RecordedPicture> for GeneratedImage {
         let entry = Entry::Generation(picture.entry);
         let entry = EntryBody::new(picture.leaf_index, &picture.leaf_hash, &entry);
         Self {
-            b64_json: STANDARD.encode(&picture.png),
+            b64_json: STANDARD.encode(&picture.file),
             seed,
             image,
             provenance: ProvenanceBody::new(entry, &picture.bundle),

@@ -31,16 +31,15 @@ fn answer(options: &ChildOptions, confinement: Confinement) -> std::io::Result<(
     // One byte more than allowed, so that the cap refuses the file instead of cutting it.
     let most = options.limits.bytes_max.saturating_add(1);
     std::io::stdin().lock().take(most).read_to_end(&mut bytes)?;
-    let (reply, rgb) = match media::decode(&bytes, &options.limits) {
+    let (reply, pixels) = match media::decode(&bytes, &options.limits) {
         Ok(mut decoded) => {
-            let rgb = std::mem::take(&mut decoded.rgb);
-            (
-                Reply::Decoded {
-                    decoded,
-                    confinement,
-                },
-                rgb,
-            )
+            let mut pixels = std::mem::take(&mut decoded.rgb);
+            pixels.extend(decoded.alpha.take().unwrap_or_default());
+            let reply = Reply::Decoded {
+                decoded,
+                confinement,
+            };
+            (reply, pixels)
         }
         Err(error) => {
             let (code, message) = (error.code().to_owned(), error.to_string());
@@ -52,6 +51,6 @@ fn answer(options: &ChildOptions, confinement: Confinement) -> std::io::Result<(
     let mut out = std::io::stdout().lock();
     out.write_all(&length.to_be_bytes())?;
     out.write_all(&json)?;
-    out.write_all(&rgb)?;
+    out.write_all(&pixels)?;
     out.flush()
 }

@@ -6,7 +6,7 @@
 //!
 //! One exchange: the options are the child's argument, the file is its standard input, and its
 //! standard output is a length (u32, big-endian), that many bytes of JSON (`Reply`) and, for a
-//! decoded picture, the RGB8 pixels.
+//! decoded picture, the RGB8 pixels and, where it has one, the alpha channel.
 
 mod child;
 mod confine;

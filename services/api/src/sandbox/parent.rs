@@ -149,7 +149,7 @@ impl Sandbox {
             let _ = stdin.write_all(bytes).await;
             drop(stdin);
         };
-        let pixels = self.options.limits.pixels_max.saturating_mul(3);
+        let pixels = self.options.limits.pixels_max.saturating_mul(4);
         let most = pixels.saturating_add(REPLY_JSON_BYTES_MAX);
         let receive = async move {
             let mut reply = Vec::new();
@@ -188,11 +188,17 @@ impl Sandbox {
             } => {
                 let limits = &self.options.limits;
                 let pixels = u64::from(decoded.width) * u64::from(decoded.height);
-                let bytes = reply.len() - start;
-                if pixels == 0 || pixels > limits.pixels_max || bytes as u64 != pixels * 3 {
+                if pixels == 0 || pixels > limits.pixels_max {
+                    return Err(BAD);
+                }
+                let channels = if decoded.has_alpha { 4 } else { 3 };
+                if (reply.len() - start) as u64 != pixels * channels {
                     return Err(BAD);
                 }
                 decoded.rgb = reply.split_off(start);
+                if decoded.has_alpha {
+                    decoded.alpha = Some(decoded.rgb.split_off(decoded.rgb.len() / 4 * 3));
+                }
                 Ok(Parsed {
                     decoded,
                     confinement,
@@ -258,6 +264,29 @@ mod tests {
                 Err(SandboxError::BadReply)
             ));
         }
+    }
+
+    #[test]
+    fn the_alpha_channel_comes_behind_the_pixels() {
+        let Reply::Decoded {
+            mut decoded,
+            confinement,
+        } = decoded()
+        else {
+            panic!("it was made as a picture");
+        };
+        decoded.has_alpha = true;
+        let reply = Reply::Decoded {
+            decoded,
+            confinement,
+        };
+        let parsed = sandbox()
+            .read_reply(framed(&reply, &[1, 2, 3, 4, 5, 6, 0, 255]))
+            .unwrap();
+        assert_eq!(parsed.decoded.rgb, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(parsed.decoded.alpha, Some(vec![0, 255]));
+        let without = sandbox().read_reply(framed(&reply, &[1; 6]));
+        assert!(matches!(without, Err(SandboxError::BadReply)));
     }
 
     #[test]

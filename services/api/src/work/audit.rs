@@ -189,7 +189,7 @@ pub(super) async fn recorded_generation(
             continue;
         };
         images.push(RecordedPicture {
-            png: stored_image(state, recorded.leaf_index, entry.image.sha256).await?,
+            file: stored_image(state, recorded.leaf_index, entry.image.sha256).await?,
             entry,
             leaf_index: recorded.leaf_index,
             leaf_hash: recorded.leaf_hash,

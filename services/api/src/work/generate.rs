@@ -13,6 +13,7 @@ use provenance::{
     commit,
 };
 
+use super::file::PictureFile;
 use super::idempotency::Claim;
 use super::{GenerateOrder, IdempotencyKey, Plan, WorkError, draw_salt, now_ms};
 use crate::access::Caller;
@@ -26,8 +27,8 @@ pub type OnProgress = Box<dyn FnMut(Progress) + Send>;
 /// One image that is signed and recorded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordedPicture {
-    /// The PNG file.
-    pub png: Vec<u8>,
+    /// The image's file, of the media type that the entry states.
+    pub file: Vec<u8>,
     /// What the ledger says about it.
     pub entry: GenerationEntry,
     /// Its place in the log.
@@ -229,30 +230,37 @@ impl Job {
         index: usize,
         image: &GeneratedImage,
     ) -> Result<Stored, WorkError> {
-        let texts = [
-            ("Software", software()),
-            ("Retrace-Request", stamp.request_id.to_owned()),
-        ];
-        let texts: Vec<(&str, &str)> = texts.iter().map(|(k, v)| (*k, v.as_str())).collect();
         let (width, height) = (image.width, image.height);
-        let png =
-            media::encode_png(width, height, &image.rgb, &texts).map_err(WorkError::Encode)?;
+        let slot = self.state.engine.generator()?;
+        let parameters = self
+            .plan
+            .file
+            .parameters
+            .then(|| self.plan.infotext(slot, (index, (width, height))));
+        let PictureFile {
+            bytes,
+            media_type,
+            pixel_sha256,
+        } = super::file::encode(
+            image,
+            self.plan.file,
+            stamp.request_id,
+            parameters.as_deref(),
+        )?;
         let images = self.state.images.clone();
-        let (png, sha256) = tokio::task::spawn_blocking(move || {
-            let digest = images.put(&png)?;
-            Ok((png, digest))
+        let (file, sha256) = tokio::task::spawn_blocking(move || {
+            let digest = images.put(&bytes)?;
+            Ok((bytes, digest))
         })
         .await
         .map_err(|_| WorkError::Interrupted)?
         .map_err(WorkError::Images)?;
-        let pixel_sha256 = Digest::of(&media::pixel_preimage(width, height, &image.rgb));
-        let media_type = media::Format::Png.media_type().to_owned();
         let image_facts = RecordedImage {
             sha256,
             pixel_sha256,
             width,
             height,
-            media_type,
+            media_type: media_type.to_owned(),
         };
         let salt = draw_salt();
         let prompt = self.plan.committed_prompt();
@@ -265,13 +273,13 @@ impl Job {
             model: self.model()?,
             scheduler: self.plan.scheduler.to_string(),
             steps: self.plan.steps,
-            seed: image.seed.unwrap_or(self.plan.seed),
-            details: Some(self.plan.details()),
+            seed: self.plan.seed_of(index),
+            details: Some(self.plan.details(index, &salt)?),
             guidance_scale: self.plan.guidance_decimal()?,
             prompt_commitment: commit(&salt, prompt.as_bytes()),
         };
         Ok(Stored {
-            png,
+            file,
             entry,
             secret: PromptSecret { salt, prompt },
         })
@@ -288,11 +296,15 @@ impl Job {
 
     /// Signs the entry and appends it; the answer comes when a checkpoint covers it.
     async fn append(&self, stored: Stored) -> Result<RecordedPicture, WorkError> {
-        let Stored { png, entry, secret } = stored;
+        let Stored {
+            file,
+            entry,
+            secret,
+        } = stored;
         let envelope = Envelope::sign(&Entry::Generation(entry.clone()), &self.state.signer)?;
         let appended = self.state.ledger.append(&envelope, Some(secret)).await?;
         Ok(RecordedPicture {
-            png,
+            file,
             entry,
             leaf_index: appended.leaf_index,
             leaf_hash: appended.leaf_hash,
@@ -310,14 +322,9 @@ struct Stamp<'a> {
 
 /// An image on disk and the entry that will state it.
 struct Stored {
-    png: Vec<u8>,
+    file: Vec<u8>,
     entry: GenerationEntry,
     secret: PromptSecret,
-}
-
-/// The text that names this service in its pictures. A mark, not a proof: only the ledger is one.
-fn software() -> String {
-    format!("Retrace {}", env!("CARGO_PKG_VERSION"))
 }
 
 fn previews_by_image(generation: &Generation) -> Vec<Vec<Picture>> {

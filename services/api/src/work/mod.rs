@@ -5,11 +5,15 @@
 
 mod audit;
 mod error;
+mod file;
 mod generate;
 mod idempotency;
+pub(crate) mod infotext;
 mod order;
 mod picture;
+mod plan;
 mod score;
+mod source;
 
 pub use audit::{
     EntryProof, consistency, entry, entry_bundle, entry_image, entry_proof, latest_checkpoint,
@@ -18,11 +22,14 @@ pub use audit::{
 pub use error::WorkError;
 pub use generate::{GenerateAnswer, OnProgress, RecordedPicture, generate, generate_once, render};
 pub use idempotency::{Idempotency, IdempotencyKey};
-pub use order::{GenerateOrder, Plan};
+pub use order::{FileOptions, GenerateOrder};
 pub use picture::{heatmap_picture, to_picture};
+pub use plan::Plan;
+pub(crate) use plan::takes_eta;
 pub use score::{
     Examination, InversionStrip, RecordedScore, ScoreAnswer, ScoreTimings, Upload, examine, score,
 };
+pub use source::{OwnLatents, SourceMask, SourcePicture};
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,0 +1,100 @@
+//! The file of an image: format, texts inside it, digests.
+
+use media::Format;
+use onnx::GeneratedImage;
+use provenance::Digest;
+
+use super::WorkError;
+use super::order::FileOptions;
+
+/// Keyword under which A1111's web interface writes prompt and settings into PNG files.
+const PARAMETERS: &str = "parameters";
+
+/// An encoded image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PictureFile {
+    pub(super) bytes: Vec<u8>,
+    pub(super) media_type: &'static str,
+    /// The digest of what a decoder reads from the file. A JPEG file does not give back the
+    /// generator's own pixels, so they are read from the file itself.
+    pub(super) pixel_sha256: Digest,
+}
+
+/// Encodes an image with the name of this service, the request's id and, where they are wanted,
+/// prompt and settings. The texts are marks, not proofs: only the ledger is one.
+pub(super) fn encode(
+    image: &GeneratedImage,
+    options: FileOptions,
+    request_id: &str,
+    parameters: Option<&str>,
+) -> Result<PictureFile, WorkError> {
+    let (width, height, rgb) = (image.width, image.height, image.rgb.as_slice());
+    let software = concat!("Retrace ", env!("CARGO_PKG_VERSION"));
+    let exif = || media::ExifTexts {
+        software,
+        user_comment: parameters,
+    };
+    let bytes = match options.format {
+        Format::Png => {
+            let mut texts = vec![("Software", software), ("Retrace-Request", request_id)];
+            texts.extend(parameters.map(|text| (PARAMETERS, text)));
+            media::encode_png(width, height, rgb, &texts)
+        }
+        Format::Jpeg => media::encode_jpeg((width, height), rgb, options.quality, &exif()),
+        Format::Webp => media::encode_webp((width, height), rgb, &exif()),
+    };
+    let bytes = bytes.map_err(WorkError::Encode)?;
+    let preimage = match options.format {
+        Format::Png | Format::Webp => media::pixel_preimage(width, height, rgb),
+        Format::Jpeg => {
+            let decoded = media::decode(&bytes, &media::Limits::default());
+            media::pixel_preimage(width, height, &decoded.map_err(WorkError::Encode)?.rgb)
+        }
+    };
+    Ok(PictureFile {
+        bytes,
+        media_type: options.format.media_type(),
+        pixel_sha256: Digest::of(&preimage),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_carries_its_texts_and_the_digest_of_its_own_pixels() {
+        let rgb = (0..16 * 16 * 3).map(|n| (n % 251) as u8).collect();
+        let image = GeneratedImage {
+            width: 16,
+            height: 16,
+            rgb,
+            seed: Some(7),
+        };
+        let parameters = "a red heart, façade\nSteps: 4, Seed: 7, Size: 16x16";
+        for format in [Format::Png, Format::Jpeg, Format::Webp] {
+            let options = FileOptions {
+                format,
+                ..FileOptions::default()
+            };
+            let file = encode(&image, options, "request-1", Some(parameters)).unwrap();
+            let decoded = media::decode(&file.bytes, &media::Limits::default()).unwrap();
+            assert_eq!(decoded.format, format);
+            let preimage = media::pixel_preimage(16, 16, &decoded.rgb);
+            assert_eq!(file.pixel_sha256, Digest::of(&preimage), "{format}");
+            let texts: Vec<_> = decoded.metadata.iter().map(|item| &item.value).collect();
+            assert!(
+                texts.iter().any(|text| *text == parameters),
+                "{format}: {texts:?}"
+            );
+            let silent = encode(&image, options, "request-1", None).unwrap();
+            let decoded = media::decode(&silent.bytes, &media::Limits::default()).unwrap();
+            assert!(
+                decoded
+                    .metadata
+                    .iter()
+                    .all(|item| !item.value.contains("heart"))
+            );
+        }
+    }
+}
