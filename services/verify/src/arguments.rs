@@ -28,6 +28,19 @@ pub enum Task {
     Inclusion(InclusionTask),
     Consistency(ConsistencyTask),
     Ledger(LedgerTask),
+    Image(ImageTask),
+}
+
+/// Whose signatures are believed. At least one of the two is needed.
+#[derive(Debug, Clone, Args)]
+pub struct KeyArguments {
+    /// The public key file of the log (retrace.pub).
+    #[arg(long, value_name = "FILE", required_unless_present = "policy")]
+    pub public_key: Option<PathBuf>,
+    /// A file of pinned keys. Keys of a log that is not in it yet are added, with a warning; other keys
+    /// than the pinned ones are refused. Without --public-key the pinned keys are used.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
 }
 
 const BUNDLE_EXAMPLES: &str = "\
@@ -50,9 +63,8 @@ pub struct BundleTask {
     /// Check the bundle alone. Without this and without --image the check fails.
     #[arg(long)]
     pub no_image: bool,
-    /// The public key file of the log (retrace.pub).
-    #[arg(long, value_name = "FILE")]
-    pub public_key: PathBuf,
+    #[command(flatten)]
+    pub keys: KeyArguments,
 }
 
 const CHECKPOINT_EXAMPLES: &str = "\
@@ -66,9 +78,8 @@ Example:
 pub struct CheckpointTask {
     /// The checkpoint, a signed note.
     pub file: PathBuf,
-    /// The public key file of the log (retrace.pub).
-    #[arg(long, value_name = "FILE")]
-    pub public_key: PathBuf,
+    #[command(flatten)]
+    pub keys: KeyArguments,
 }
 
 const INCLUSION_EXAMPLES: &str = "\
@@ -123,23 +134,56 @@ pub struct ConsistencyTask {
 }
 
 const LEDGER_EXAMPLES: &str = "\
-Example:
-  retrace-verify ledger envelopes.ndjson --checkpoint checkpoint.txt --earlier last-week.txt \\
-      --public-key retrace.pub";
+Examples:
+  retrace-verify ledger mirror/ --public-key retrace.pub --policy pinned.txt
+  retrace-verify ledger mirror/ --earlier last-week.txt --policy pinned.txt
+  retrace-verify ledger envelopes.ndjson --checkpoint checkpoint.txt --public-key retrace.pub
+
+A folder holds what `/checkpoint` and `/tile/…` answer, under the same paths: checkpoint, tile/0/000,
+tile/entries/000.p/17 and so on. Hash tiles may be left out; those that are there are compared.";
 
 /// Check a whole ledger: every entry's signature, and that the entries make the checkpoint's tree.
 #[derive(Debug, Args)]
 #[command(after_help = LEDGER_EXAMPLES)]
 pub struct LedgerTask {
-    /// All envelopes in the order of the log, one a line (NDJSON), as many as the checkpoint covers.
-    pub file: PathBuf,
-    /// The checkpoint that covers them.
+    /// A folder of tiles; or a file of all envelopes in the order of the log, one a line (NDJSON), as
+    /// many as the checkpoint covers.
+    pub path: PathBuf,
+    /// The checkpoint that covers the entries. A folder has its own.
     #[arg(long, value_name = "FILE")]
-    pub checkpoint: PathBuf,
+    pub checkpoint: Option<PathBuf>,
     /// A checkpoint kept from before, whose tree the ledger must continue. May be given repeatedly.
     #[arg(long, value_name = "FILE")]
     pub earlier: Vec<PathBuf>,
-    /// The public key file of the log (retrace.pub).
-    #[arg(long, value_name = "FILE")]
-    pub public_key: PathBuf,
+    #[command(flatten)]
+    pub keys: KeyArguments,
+}
+
+const IMAGE_EXAMPLES: &str = "\
+Examples:
+  retrace-verify image cat.png --bundle cat.bundle.json --public-key retrace.pub
+  retrace-verify image cat.png --tiles mirror/ --policy pinned.txt --json
+
+The file holds when an entry records exactly its bytes. A file that was saved again with the same pixels
+is reported as such (image-resaved) and does not hold.";
+
+/// Look an image up: in a bundle, or among all entries of a folder of tiles, which is checked whole.
+#[derive(Debug, Args)]
+#[command(after_help = IMAGE_EXAMPLES)]
+pub struct ImageTask {
+    /// The image file.
+    pub file: PathBuf,
+    /// The bundle that came with it.
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "tiles",
+        conflicts_with = "tiles"
+    )]
+    pub bundle: Option<PathBuf>,
+    /// A folder of tiles, as for `ledger`.
+    #[arg(long, value_name = "DIR")]
+    pub tiles: Option<PathBuf>,
+    #[command(flatten)]
+    pub keys: KeyArguments,
 }

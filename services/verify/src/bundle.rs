@@ -6,17 +6,17 @@ use provenance::{Bundle, Checkpoint, Entry, PublicKeys};
 use crate::arguments::BundleTask;
 use crate::image;
 use crate::input::{self, InputError};
+use crate::keys;
 use crate::report::{Check, Reason, Report};
 
 /// Checks a bundle part by part, so that the report says which part does not hold.
 pub fn check(task: &BundleTask) -> Result<Report, InputError> {
     let bundle_bytes = input::read(&task.file, BUNDLE_BYTES_MAX as u64)?;
     let image_bytes = task.image.as_deref().map(image::read).transpose()?;
-    let keys = match input::read_public_keys(&task.public_key)? {
-        Ok(keys) => keys,
-        Err(check) => return Ok(Report::of(check)),
+    let (keys, mut report) = match keys::load(&task.keys)? {
+        Ok(loaded) => loaded,
+        Err(report) => return Ok(report),
     };
-    let mut report = Report::of(input::public_keys_check(&keys));
     let bundle = match Bundle::parse(&bundle_bytes) {
         Ok(bundle) => bundle,
         Err(refusal) => {
@@ -31,8 +31,8 @@ pub fn check(task: &BundleTask) -> Result<Report, InputError> {
     let checkpoint = check_checkpoint(&mut report, &bundle, &keys);
     let included = check_inclusion(&mut report, &bundle, checkpoint);
     let entry = check_entry(&mut report, &bundle, &keys);
-    if included && entry.is_some() {
-        report.prove_entry(&bundle);
+    if let Some(entry) = entry.as_ref().filter(|_| included) {
+        report.prove_entry(bundle.leaf_index(), bundle.envelope().leaf_hash(), entry);
     }
     check_image(&mut report, task, entry.as_ref(), image_bytes.as_deref());
     Ok(report)

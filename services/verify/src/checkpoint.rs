@@ -6,17 +6,17 @@ use provenance::{Checkpoint, ProvenanceError, PublicKeys, SignedCheckpoint};
 
 use crate::arguments::CheckpointTask;
 use crate::input::{self, InputError};
+use crate::keys;
 use crate::report::{Check, Report};
 
 const CHECK: &str = "checkpoint";
 
 /// Checks the log's signature of a checkpoint.
 pub fn check(task: &CheckpointTask) -> Result<Report, InputError> {
-    let keys = match input::read_public_keys(&task.public_key)? {
-        Ok(keys) => keys,
-        Err(check) => return Ok(Report::of(check)),
+    let (keys, mut report) = match keys::load(&task.keys)? {
+        Ok(loaded) => loaded,
+        Err(report) => return Ok(report),
     };
-    let mut report = Report::of(input::public_keys_check(&keys));
     if let Some(checkpoint) = check_file(&mut report, &task.file, &keys)? {
         report.prove_checkpoint(&checkpoint);
     }

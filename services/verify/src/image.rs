@@ -67,7 +67,8 @@ fn pixel_check(
     }
 }
 
-fn pixel_digest(bytes: &[u8]) -> Result<Digest, media::MediaError> {
+/// The digest of the decoded pixels.
+pub fn pixel_digest(bytes: &[u8]) -> Result<Digest, media::MediaError> {
     let decoded = media::decode(bytes, &media::Limits::default())?;
     let preimage = media::pixel_preimage(decoded.width, decoded.height, &decoded.rgb);
     Ok(Digest::of(&preimage))

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use provenance::{Digest, PublicKeys};
+use provenance::Digest;
 
 use crate::report::{Check, Reason};
 
@@ -17,6 +17,18 @@ pub enum InputError {
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
+    },
+    /// A file cannot be written.
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Arguments that only make sense together.
+    Arguments {
+        /// What is needed.
+        detail: &'static str,
     },
     /// An argument is not hexadecimal.
     Hex {
@@ -31,6 +43,10 @@ impl std::fmt::Display for InputError {
             Self::File { path, source } => {
                 write!(formatter, "cannot read {}: {source}", path.display())
             }
+            Self::Write { path, source } => {
+                write!(formatter, "cannot write {}: {source}", path.display())
+            }
+            Self::Arguments { detail } => formatter.write_str(detail),
             Self::Hex { argument } => {
                 write!(
                     formatter,
@@ -75,22 +91,6 @@ pub fn read_text(path: &Path, check: &'static str) -> Result<Result<String, Chec
         let detail = format!("{} is not UTF-8 text", path.display());
         Check::failed(check, Reason::new("malformed", detail))
     }))
-}
-
-/// Reads the public key file. One that is refused becomes a failed check.
-pub fn read_public_keys(path: &Path) -> Result<Result<PublicKeys, Check>, InputError> {
-    const CHECK: &str = "public key";
-    let text = match read_text(path, CHECK)? {
-        Ok(text) => text,
-        Err(check) => return Ok(Err(check)),
-    };
-    Ok(PublicKeys::parse(&text).map_err(|refusal| Check::failed(CHECK, refusal)))
-}
-
-/// The check of a public key file that was read.
-pub fn public_keys_check(keys: &PublicKeys) -> Check {
-    let detail = format!("{} and {}", keys.entries.key_id(), keys.checkpoint.key_id());
-    Check::ok("public key", detail)
 }
 
 /// A hash argument. A text that is not hexadecimal at all is a wrong argument; a hash of another

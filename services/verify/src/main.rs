@@ -9,9 +9,15 @@ mod checkpoint;
 mod exit;
 mod image;
 mod input;
+mod keys;
 mod ledger;
+mod lookup;
+mod policy;
 mod proofs;
 mod report;
+mod source;
+mod tile_folder;
+mod walk;
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::process::ExitCode;
@@ -40,6 +46,7 @@ fn check(task: &Task) -> Result<Report, InputError> {
         Task::Inclusion(task) => proofs::check_inclusion(task),
         Task::Consistency(task) => proofs::check_consistency(task),
         Task::Ledger(task) => ledger::check(task, stderr().is_terminal()),
+        Task::Image(task) => lookup::check(task, stderr().is_terminal()),
     }
 }
 

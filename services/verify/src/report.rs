@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use provenance::{Bundle, Checkpoint, ProvenanceError};
+use provenance::{Checkpoint, Digest, Entry, LeafIndex, ProvenanceError};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -45,6 +45,8 @@ pub enum Status {
     NotChecked,
     /// There is nothing to check, or the caller waived it.
     Skipped,
+    /// It holds as far as it goes, and somebody should look at it.
+    Warning,
 }
 
 /// One line of the report.
@@ -81,6 +83,11 @@ impl Check {
     /// A check that was rightly left out.
     pub fn skipped(name: &'static str, reason: Reason) -> Self {
         Self::with_reason(name, Status::Skipped, reason)
+    }
+
+    /// A check that holds as far as it goes, and that somebody should look at.
+    pub fn warning(name: &'static str, reason: Reason) -> Self {
+        Self::with_reason(name, Status::Warning, reason)
     }
 
     fn with_reason(name: &'static str, status: Status, reason: Reason) -> Self {
@@ -143,10 +150,11 @@ impl Report {
         report
     }
 
-    /// Adds a check. The report holds when it has checks and each of them does, or is skipped.
+    /// Adds a check. The report holds when it has checks and each of them does, is skipped or warns.
     pub fn add(&mut self, check: Check) {
         self.checks.push(check);
-        let counts = |check: &Check| matches!(check.status, Status::Ok | Status::Skipped);
+        let counts =
+            |check: &Check| matches!(check.status, Status::Ok | Status::Skipped | Status::Warning);
         self.holds = self.checks.iter().all(counts);
     }
 
@@ -159,15 +167,20 @@ impl Report {
         });
     }
 
-    /// Records the entry of a bundle, once its signature and its place in the log hold.
-    pub fn prove_entry(&mut self, bundle: &Bundle) {
-        let statement = serde_json::from_slice(bundle.envelope().payload())
-            .expect("a verified payload is canonical JSON");
+    /// Records an entry, once its signature and its place in the log hold.
+    pub fn prove_entry(&mut self, leaf_index: LeafIndex, leaf_hash: Digest, entry: &Entry) {
+        let statement = serde_json::from_slice(&entry.to_bytes())
+            .expect("the canonical bytes of an entry are JSON");
         self.proven.entry = Some(ProvenEntry {
-            leaf_index: bundle.leaf_index().get(),
-            leaf_hash: bundle.envelope().leaf_hash().to_string(),
+            leaf_index: leaf_index.get(),
+            leaf_hash: leaf_hash.to_string(),
             statement,
         });
+    }
+
+    /// Whether everything so far holds.
+    pub fn holds(&self) -> bool {
+        self.holds
     }
 
     /// The exit code of the program.
@@ -194,6 +207,7 @@ impl fmt::Display for Report {
                 Status::Failed => "FAILED",
                 Status::NotChecked => "NOT CHECKED",
                 Status::Skipped => "skipped",
+                Status::Warning => "WARNING",
             };
             let code = check
                 .code
