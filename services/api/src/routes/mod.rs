@@ -8,6 +8,7 @@ mod generations;
 mod health;
 mod openapi;
 mod scores;
+mod tiles;
 mod uploads;
 mod wire;
 
@@ -67,6 +68,8 @@ fn configure(config: &mut web::ServiceConfig) {
         .service(get("/v1/consistency", checkpoint::consistency))
         .service(get("/v1/public-key", checkpoint::public_key))
         .service(get("/checkpoint", checkpoint::latest))
+        .service(get("/tile/entries/{index:.*}", tiles::entries))
+        .service(get("/tile/{level}/{index:.*}", tiles::hashes))
         .service(get("/healthz", health::healthz))
         .service(get("/readyz", health::readyz))
         .configure(openapi::configure)

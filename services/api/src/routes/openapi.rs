@@ -6,7 +6,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{checkpoint, entries, generations, health, scores};
+use super::{checkpoint, entries, generations, health, scores, tiles};
 
 /// The interface's own description.
 #[derive(OpenApi)]
@@ -28,6 +28,8 @@ use super::{checkpoint, entries, generations, health, scores};
         checkpoint::latest,
         checkpoint::consistency,
         checkpoint::public_key,
+        tiles::hashes,
+        tiles::entries,
         health::healthz,
         health::readyz,
     ),

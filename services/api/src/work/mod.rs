@@ -9,6 +9,7 @@ mod file;
 mod generate;
 mod idempotency;
 pub(crate) mod infotext;
+mod log;
 mod order;
 mod picture;
 mod plan;
@@ -22,6 +23,7 @@ pub use audit::{
 pub use error::WorkError;
 pub use generate::{GenerateAnswer, OnProgress, RecordedPicture, generate, generate_once, render};
 pub use idempotency::{Idempotency, IdempotencyKey};
+pub use log::{tile, walk};
 pub use order::{FileOptions, GenerateOrder};
 pub use picture::{heatmap_picture, to_picture};
 pub use plan::Plan;

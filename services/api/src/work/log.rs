@@ -1,0 +1,35 @@
+//! The log as files, and walks over it.
+
+use std::sync::Arc;
+
+use ledger::{EntryFilter, EntryWalk};
+use provenance::{Tile, TreeSize};
+
+use super::WorkError;
+use crate::state::AppState;
+
+/// The bytes of a tile; none when the newest checkpoint does not cover all of it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn tile(state: &Arc<AppState>, tile: Tile) -> Result<Option<Vec<u8>>, WorkError> {
+    let ledger = state.ledger.clone();
+    state
+        .run(async move { Ok(ledger.tile(tile).await?) })
+        .await
+}
+
+/// A walk over all entries that meet the filter, under the newest checkpoint or the one of this size.
+///
+/// # Errors
+/// When there is no such checkpoint.
+pub async fn walk(
+    state: &Arc<AppState>,
+    filter: EntryFilter,
+    tree_size: Option<TreeSize>,
+) -> Result<EntryWalk, WorkError> {
+    let ledger = state.ledger.clone();
+    state
+        .run(async move { Ok(ledger.walk(filter, tree_size).await?) })
+        .await
+}
