@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "training" / "generator"))
 import emoji
-from pipeline import Generator
+from pipeline import Generator, Settings
 
 HERE = Path(__file__).resolve().parent
 # Written into the report without the folders of the machine that it ran on.
@@ -58,19 +58,19 @@ def score(wanted: list[tuple[str, str]], latents: np.ndarray, training: np.ndarr
             "right_name": round(float(np.mean(named)), 4), "misses": misses}
 
 
-def diversity(generator: Generator, names: list[str], training: np.ndarray, settings: dict, seed: int) -> dict:
+def diversity(generator: Generator, names: list[str], training: np.ndarray, settings: Settings, seed: int) -> dict:
     """Distances between seeds of one prompt, against distances between unrelated training pictures."""
     prompts = [n for n in names[:DIVERSITY_PROMPTS] for _ in range(DIVERSITY_SEEDS)]
-    latents = generator.generate(prompts, [seed + i for i in range(len(prompts))], **settings)
+    latents = generator.generate(prompts, [seed + i for i in range(len(prompts))], settings)
     within = [distances(group, group)[np.triu_indices(DIVERSITY_SEEDS, 1)] for group in np.split(latents, DIVERSITY_PROMPTS)]
     chosen = training[np.random.default_rng(seed).permutation(len(training))[:64]]
     return {"between_seeds_rms": round(float(np.mean(within)), 4),
             "between_training_pictures_rms": round(float(distances(chosen, chosen)[np.triu_indices(64, 1)].mean()), 4)}
 
 
-def contact_sheet(generator: Generator, prompts: list[str], seed: int, settings: dict, path: Path) -> None:
+def contact_sheet(generator: Generator, prompts: list[str], seed: int, settings: Settings, path: Path) -> None:
     """Eight pictures a row at twice their size, each above its prompt."""
-    pixels = generator.decode(generator.generate(prompts, [seed + i for i in range(len(prompts))], **settings))
+    pixels = generator.decode(generator.generate(prompts, [seed + i for i in range(len(prompts))], settings))
     columns, cell, caption = 8, 136, 16
     rows = -(-len(prompts) // columns)
     sheet = Image.new("RGB", (columns * cell, rows * (cell + caption)), "white")
@@ -82,14 +82,14 @@ def contact_sheet(generator: Generator, prompts: list[str], seed: int, settings:
     sheet.quantize(256).save(path, optimize=True)
 
 
-def evaluate(generator: Generator, packages: Path, settings: dict, seed: int) -> dict:
+def evaluate(generator: Generator, packages: Path, settings: Settings, seed: int) -> dict:
     pictures = emoji.load(packages)
     seen, unseen = [p for p in pictures if not p.held_out], [p for p in pictures if p.held_out]
     training = generator.encode(emoji.pixels(seen) / 127.5 - 1.0)
     held_out = generator.encode(emoji.pixels(unseen) / 127.5 - 1.0)
     report, made = {}, []
     for part, wanted in (("names", training_names(seen, seed)), ("paraphrases", paraphrases())):
-        latents = generator.generate([name for name, _ in wanted], [seed + i for i in range(len(wanted))], **settings)
+        latents = generator.generate([name for name, _ in wanted], [seed + i for i in range(len(wanted))], settings)
         report[part] = score(wanted, latents, training, seen) | {"aim": AIMS[part]}
         made.append(latents)
         if part == "names":
@@ -111,19 +111,18 @@ def main() -> None:
     parser.add_argument("--packages", type=Path, required=True, help="folder of the emoji packages")
     parser.add_argument("--generator", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=HERE)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance-scale", type=float, default=3.0)
+    parser.add_argument("--settings", type=json.loads, help="in place of the folder's generation_config.json, as JSON")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sheet-only", action="store_true", help="the contact sheet alone")
     args = parser.parse_args()
     generator = Generator(args.generator)
-    settings = {"steps": args.steps, "guidance_scale": args.guidance_scale}
+    settings = Settings(**args.settings) if args.settings else generator.settings
     prompts = (HERE / "prompts.txt").read_text().splitlines()
     contact_sheet(generator, prompts, args.seed, settings, args.out / "contact_sheet.png")
     if args.sheet_only:
         return
     report = evaluate(generator, args.packages, settings, args.seed)
-    report["made_with"] = {"command": COMMAND, "scheduler": "ddim, trailing, eta 0", **settings,
+    report["made_with"] = {"command": COMMAND, **settings.as_dict(),
                            "seed": args.seed, "date": date.today().isoformat(), "processor": platform.machine()}
     (args.out / "gate.json").write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps({k: v if k not in AIMS else {n: w for n, w in v.items() if n != "misses"} for k, v in report.items()}, indent=2))
