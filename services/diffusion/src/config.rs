@@ -19,8 +19,20 @@ use crate::schedule::{BetaDefaults, NoiseSchedule};
 use crate::scheduler::{Scheduler, SchedulerKind};
 use crate::schedulers::ddim::Ddim;
 use crate::schedulers::ddim_inverse::DdimInverse;
+use crate::schedulers::ddpm::Ddpm;
 use crate::schedulers::dpm_solver_multistep::DpmSolverMultistep;
-use crate::schedulers::euler::Euler;
+use crate::schedulers::euler::{Churn, Euler};
+use crate::schedulers::euler_ancestral::EulerAncestral;
+use crate::schedulers::flow_match_euler::FlowMatchEuler;
+use crate::schedulers::heun::Heun;
+use crate::schedulers::kdpm2::Kdpm2;
+use crate::schedulers::kdpm2_ancestral::Kdpm2Ancestral;
+use crate::schedulers::lcm::Lcm;
+use crate::schedulers::lms::Lms;
+use crate::schedulers::pndm::Pndm;
+use crate::schedulers::predictor_corrector::PredictorCorrector;
+use crate::schedulers::probability_flow::ProbabilityFlow;
+use crate::schedulers::tcd::Tcd;
 use crate::spacing::Steps;
 
 /// A scheduler configuration. `None` means that the key is absent and the scheduler's own default
@@ -145,10 +157,17 @@ pub struct SchedulerConfig {
     /// Flow matching: draws fresh noise in every step; default false.
     pub stochastic_sampling: Option<bool>,
 
+    /// Predictor-corrector: signal-to-noise ratio of its Langevin steps; default 0.16.
+    pub snr: Option<f64>,
+
     /// No key of the file but an argument of the reference's steps: the share of fresh noise in
     /// the steps of DDIM (default 0) and TCD.
     #[serde(skip)]
     pub eta: Option<f64>,
+    /// No key of the file but arguments of the reference's step: the random part of Euler steps;
+    /// default none.
+    #[serde(skip)]
+    pub churn: Option<Churn>,
     /// No key of the file but an argument of the reference's `set_timesteps`: the dynamic shift of
     /// flow models for the size of the image.
     #[serde(skip)]
@@ -226,7 +245,19 @@ impl SchedulerConfig {
         Ok(match kind {
             SchedulerKind::Ddim => Box::new(Ddim::new(self, steps)?),
             SchedulerKind::DdimInverse => Box::new(DdimInverse::new(self, steps)?),
-            SchedulerKind::Euler => Box::new(Euler::new(self, steps.count_for(kind)?)?),
+            SchedulerKind::Ddpm => Box::new(Ddpm::new(self, steps)?),
+            SchedulerKind::Pndm => Box::new(Pndm::new(self, steps)?),
+            SchedulerKind::Lms => Box::new(Lms::new(self, steps)?),
+            SchedulerKind::Heun => Box::new(Heun::new(self, steps)?),
+            SchedulerKind::Euler => Box::new(Euler::new(self, steps)?),
+            SchedulerKind::EulerAncestral => Box::new(EulerAncestral::new(self, steps)?),
+            SchedulerKind::Kdpm2 => Box::new(Kdpm2::new(self, steps)?),
+            SchedulerKind::Kdpm2Ancestral => Box::new(Kdpm2Ancestral::new(self, steps)?),
+            SchedulerKind::Lcm => Box::new(Lcm::new(self, steps)?),
+            SchedulerKind::Tcd => Box::new(Tcd::new(self, steps)?),
+            SchedulerKind::FlowMatchEuler => Box::new(FlowMatchEuler::new(self, steps)?),
+            SchedulerKind::ProbabilityFlow => Box::new(ProbabilityFlow::new(self, steps)?),
+            SchedulerKind::PredictorCorrector => Box::new(PredictorCorrector::new(self, steps)?),
             SchedulerKind::DpmSolverMultistep => Box::new(DpmSolverMultistep::new(self, steps)?),
             _ => {
                 return Err(DiffusionError::Unsupported {

@@ -16,6 +16,7 @@ pub mod inversion;
 pub mod schedule;
 pub mod scheduler;
 pub mod schedulers;
+pub mod score;
 pub mod seed;
 pub mod spacing;
 

@@ -134,7 +134,38 @@ const KINDS: [(SchedulerKind, &str, Option<&str>); 22] = [
 
 impl SchedulerKind {
     /// The schedulers that lead from noise to an image.
-    pub const GENERATIVE: [Self; 3] = [Self::Ddim, Self::Euler, Self::DpmSolverMultistep];
+    pub const GENERATIVE: [Self; 15] = [
+        Self::Ddpm,
+        Self::Ddim,
+        Self::Pndm,
+        Self::Lms,
+        Self::Heun,
+        Self::Euler,
+        Self::EulerAncestral,
+        Self::Kdpm2,
+        Self::Kdpm2Ancestral,
+        Self::DpmSolverMultistep,
+        Self::Lcm,
+        Self::Tcd,
+        Self::FlowMatchEuler,
+        Self::ProbabilityFlow,
+        Self::PredictorCorrector,
+    ];
+
+    /// Whether the scheduler draws fresh noise in its steps, so that its image depends on more than
+    /// the starting sample. (DDIM, Euler, flow matching and TCD may do so or not, by their options.)
+    pub fn is_stochastic(self) -> bool {
+        matches!(
+            self,
+            Self::Ddpm
+                | Self::EulerAncestral
+                | Self::Kdpm2Ancestral
+                | Self::DpmSolverMultistepSde
+                | Self::DpmSolverSde
+                | Self::Lcm
+                | Self::PredictorCorrector
+        )
+    }
 
     /// Whether the scheduler leads from noise to an image.
     pub fn is_generative(self) -> bool {

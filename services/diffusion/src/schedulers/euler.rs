@@ -1,85 +1,114 @@
-//! Euler steps in the sigma parametrisation (Karras et al. 2022, arXiv 2206.00364, algorithm 2
-//! without its random part).
+//! Euler steps in the sigma parametrisation (Karras et al. 2022, arXiv 2206.00364, algorithm 2,
+//! without its second-order correction).
 
-use ndarray::ArrayView4;
+use ndarray::{Array4, ArrayView4};
 
-use crate::config::{FinalSigmasType, PredictionType, SchedulerConfig, TimestepSpacing};
+use crate::config::{FinalSigmasType, PredictionType, SchedulerConfig};
 use crate::error::DiffusionError;
+use crate::schedule::{BetaDefaults, NoiseSchedule};
 use crate::scheduler::{NoiseLevel, Scheduler, SchedulerKind, StepOutput};
+use crate::schedulers::sigma_plan::{Denoised, PlanRules, SigmaPlan, in_32_bits, input_scale};
 use crate::schedulers::{StepCounter, map_pair, refuse_flow_prediction, refuse_shapes};
 use crate::seed::NoiseSource;
-use crate::spacing::{
-    falling_timesteps, interpolate, karras_sigmas, refuse_steps, sigma_to_timestep,
-};
+use crate::spacing::Steps;
+
+/// The random part of algorithm 2: before a step the noise level is raised by fresh noise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Churn {
+    /// `S_churn`: how much, over the whole loop; 0 makes the steps deterministic.
+    pub amount: f64,
+    /// `S_tmin`: the smallest sigma at which it happens.
+    pub sigma_min: f64,
+    /// `S_tmax`: the largest sigma at which it happens.
+    pub sigma_max: f64,
+    /// `S_noise`: standard deviation of the fresh noise.
+    pub deviation: f64,
+}
+
+impl Default for Churn {
+    fn default() -> Self {
+        Self {
+            amount: 0.0,
+            sigma_min: 0.0,
+            sigma_max: f64::INFINITY,
+            deviation: 1.0,
+        }
+    }
+}
+
+impl Churn {
+    /// The rise `gamma` of a step with noise level `sigma`, line 5 of algorithm 2.
+    fn rise(&self, sigma: f64, sigmas: usize) -> f64 {
+        if (self.sigma_min..=self.sigma_max).contains(&sigma) {
+            (self.amount / (sigmas - 1) as f64).min(2.0_f64.sqrt() - 1.0)
+        } else {
+            0.0
+        }
+    }
+}
 
 /// The Euler scheduler. Samples are `x0 + sigma * noise`; the model sees them divided by
 /// `sqrt(sigma^2 + 1)`.
 #[derive(Debug, Clone)]
 pub struct Euler {
     timesteps: Vec<f64>,
-    /// One more than timesteps.
+    /// One more than timesteps (two more when interpolated by their logarithms).
     sigmas: Vec<f64>,
     init_noise_sigma: f64,
     prediction_type: PredictionType,
+    churn: Churn,
     counter: StepCounter,
 }
 
 impl Euler {
-    /// Plans `steps` steps; default spacing linspace.
+    /// Plans the steps; default spacing linspace, no churn.
     ///
     /// # Errors
-    /// As [`SchedulerConfig::scheduler`].
-    pub fn new(config: &SchedulerConfig, steps: usize) -> Result<Self, DiffusionError> {
-        refuse_options(config)?;
-        let schedule = config.noise_schedule()?;
-        refuse_steps(steps, &schedule)?;
-        let spacing = config.spacing_or(TimestepSpacing::Linspace);
-        let train_sigmas = schedule.sigmas();
-        let mut timesteps =
-            falling_timesteps(spacing, config, schedule.num_train_timesteps(), steps);
-        let mut sigmas: Vec<f64> = timesteps
-            .iter()
-            .map(|&timestep| interpolate(&train_sigmas, timestep))
-            .collect();
-        if config.karras() {
-            let sigma_min = config.sigma_min.unwrap_or(sigmas[sigmas.len() - 1]);
-            let sigma_max = config.sigma_max.unwrap_or(sigmas[0]);
-            sigmas = karras_sigmas(sigma_min, sigma_max, sigmas.len());
-            timesteps = sigmas
-                .iter()
-                .map(|&sigma| sigma_to_timestep(sigma, &train_sigmas))
-                .collect();
+    /// As [`SchedulerConfig::scheduler_at`].
+    pub fn new(config: &SchedulerConfig, steps: Steps<'_>) -> Result<Self, DiffusionError> {
+        refuse_flow_prediction(config)?;
+        let continuous = continuous_timesteps(config)?;
+        if continuous && matches!(steps, Steps::At(_)) {
+            return Err(DiffusionError::Unsupported {
+                option: "timestep_type",
+                value: "continuous".to_owned(),
+                hint: " together with explicit timesteps",
+            });
         }
+        let schedule = NoiseSchedule::new(config, BetaDefaults::DDPM)?;
+        let rules = PlanRules {
+            knows_interpolation: true,
+            ..PlanRules::default()
+        };
+        let plan = SigmaPlan::new(config, &schedule, steps, rules)?;
+        let (mut timesteps, mut sigmas) = (plan.timesteps, plan.sigmas);
         sigmas.push(match config.final_sigmas_type() {
             FinalSigmasType::Zero => 0.0,
-            FinalSigmasType::SigmaMin => train_sigmas[0],
+            FinalSigmasType::SigmaMin => plan.train_sigmas[0],
         });
-        let sigma_max = sigmas.iter().copied().fold(0.0, f64::max);
-        let init_noise_sigma = match spacing {
-            TimestepSpacing::Linspace | TimestepSpacing::Trailing => sigma_max,
-            TimestepSpacing::Leading => (sigma_max * sigma_max + 1.0).sqrt(),
-        };
+        if continuous {
+            // Equation 7's preconditioning: the model is told a quarter of the logarithm of sigma.
+            let quarter_log = |&sigma: &f64| in_32_bits(0.25 * libm::log(sigma));
+            timesteps = sigmas[..sigmas.len() - 1].iter().map(quarter_log).collect();
+        }
         Ok(Self {
-            // The reference holds timesteps in 32 bits; models see that value.
-            timesteps: timesteps.into_iter().map(|t| f64::from(t as f32)).collect(),
-            counter: StepCounter::new(sigmas.len() - 1),
+            counter: StepCounter::new(timesteps.len()),
+            timesteps,
             sigmas,
-            init_noise_sigma,
+            init_noise_sigma: plan.init_noise_sigma,
             prediction_type: config.prediction_type(),
+            churn: config.churn.unwrap_or_default(),
         })
     }
 }
 
-fn refuse_options(config: &SchedulerConfig) -> Result<(), DiffusionError> {
-    refuse_flow_prediction(config)?;
-    SchedulerConfig::refuse_switches(&[
-        ("use_exponential_sigmas", config.use_exponential_sigmas),
-        ("use_beta_sigmas", config.use_beta_sigmas),
-    ])?;
-    let interpolation = config.interpolation_type.as_deref();
-    SchedulerConfig::refuse_other_than("interpolation_type", interpolation, &["linear"])?;
+/// Whether timesteps are noise levels; as in the reference only for models that predict v.
+fn continuous_timesteps(config: &SchedulerConfig) -> Result<bool, DiffusionError> {
     let timestep_type = config.timestep_type.as_deref();
-    SchedulerConfig::refuse_other_than("timestep_type", timestep_type, &["discrete"])
+    let accepted = ["discrete", "continuous"];
+    SchedulerConfig::refuse_other_than("timestep_type", timestep_type, &accepted)?;
+    Ok(timestep_type == Some("continuous")
+        && config.prediction_type() == PredictionType::VPrediction)
 }
 
 impl Scheduler for Euler {
@@ -100,8 +129,7 @@ impl Scheduler for Euler {
     }
 
     fn model_input_scale(&self, step_index: usize) -> f64 {
-        let sigma = self.sigmas[step_index];
-        1.0 / (sigma * sigma + 1.0).sqrt()
+        input_scale(self.sigmas[step_index])
     }
 
     fn noise_level(&self, step_index: usize) -> NoiseLevel {
@@ -124,26 +152,36 @@ impl Scheduler for Euler {
         step_index: usize,
         model_output: ArrayView4<'_, f32>,
         sample: ArrayView4<'_, f32>,
-        _noise: &mut dyn NoiseSource,
+        noise: &mut dyn NoiseSource,
     ) -> Result<StepOutput, DiffusionError> {
         refuse_shapes(&model_output, &sample)?;
         self.counter.advance(step_index)?;
-        let (sigma, sigma_next) = (self.sigmas[step_index], self.sigmas[step_index + 1]);
-        // 1. The noise-free sample D(x; sigma) of equation 7, by prediction type.
-        let variance = sigma * sigma + 1.0;
-        let (from_sample, from_output) = match self.prediction_type {
-            PredictionType::Epsilon => (1.0, -sigma),
-            PredictionType::Sample => (0.0, 1.0),
-            PredictionType::VPrediction => (1.0 / variance, -sigma / variance.sqrt()),
-            PredictionType::FlowPrediction => unreachable!("refused when the plan was made"),
-        };
-        let (from_sample, from_output) = (from_sample as f32, from_output as f32);
-        let pred_original_sample = map_pair(sample, model_output, |sample, output| {
-            from_sample * sample + from_output * output
+        let sigma = self.sigmas[step_index];
+        // 1. Lines 5 and 6: fresh noise raises the noise level. (The model was asked before, at the
+        // level without it: diffusers' form of the algorithm, which needs no second evaluation.)
+        let rise = self.churn.rise(sigma, self.sigmas.len());
+        let sigma_hat = sigma * (rise + 1.0);
+        let churned: Option<Array4<f32>> = (rise > 0.0).then(|| {
+            let added = (sigma_hat * sigma_hat - sigma * sigma).sqrt() * self.churn.deviation;
+            let fresh = noise.normals(sample.dim());
+            map_pair(sample, fresh.view(), |sample, fresh| {
+                sample + fresh * added as f32
+            })
         });
-        // 2. The derivative d = (x - D) / sigma of algorithm 2, line 7, and
-        // 3. the Euler step x + (sigma_next - sigma) d of line 8, in one pass.
-        let ratio = ((sigma_next - sigma) / sigma) as f32;
+        let sample = churned.as_ref().map_or(sample, |churned| churned.view());
+        // 2. The noise-free sample D(x; sigma) of equation 7, by prediction type.
+        let denoised = Denoised::new(
+            self.prediction_type,
+            match self.prediction_type {
+                PredictionType::VPrediction => sigma,
+                _ => sigma_hat,
+            },
+        );
+        let pred_original_sample = map_pair(sample, model_output, |sample, output| {
+            denoised.original(sample, output)
+        });
+        // 3. The derivative d = (x - D) / sigma of line 7 and the step of line 8, in one pass.
+        let ratio = ((self.sigmas[step_index + 1] - sigma_hat) / sigma_hat) as f32;
         let prev_sample = map_pair(sample, pred_original_sample.view(), |sample, original| {
             sample + (sample - original) * ratio
         });

@@ -2,9 +2,22 @@
 
 pub mod ddim;
 pub mod ddim_inverse;
+pub mod ddpm;
 pub mod dpm_solver_multistep;
 pub mod euler;
+pub mod euler_ancestral;
+pub mod flow_match_euler;
+pub mod heun;
+pub mod kdpm2;
+pub mod kdpm2_ancestral;
+pub mod lcm;
+pub mod lms;
+pub mod pndm;
 mod prediction;
+pub mod predictor_corrector;
+pub mod probability_flow;
+mod sigma_plan;
+pub mod tcd;
 
 use ndarray::{Array4, ArrayView4, CowArray, Ix4};
 

@@ -191,7 +191,7 @@ impl Correction {
 }
 
 /// Two choices instead of `clamp`: vector instructions know them, and NaN stays NaN.
-fn clip(value: f32, limit: f32) -> f32 {
+pub(crate) fn clip(value: f32, limit: f32) -> f32 {
     let below = if value > limit { limit } else { value };
     if below < -limit { -limit } else { below }
 }
