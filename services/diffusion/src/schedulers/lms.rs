@@ -33,19 +33,19 @@ pub struct Lms {
 }
 
 impl Lms {
-    /// Plans the steps; default spacing linspace.
+    /// Plans the steps; default spacing linspace. The reference takes no list of timesteps; here
+    /// they get their own sigmas, as Euler's do.
     ///
     /// # Errors
-    /// As [`SchedulerConfig::scheduler`].
+    /// As [`SchedulerConfig::scheduler_at`].
     pub fn new(config: &SchedulerConfig, steps: Steps<'_>) -> Result<Self, DiffusionError> {
         refuse_flow_prediction(config)?;
         let schedule = NoiseSchedule::without_rescaling(config, BetaDefaults::DDPM)?;
-        let count = steps.count_for(SchedulerKind::Lms)?;
         let rules = PlanRules {
             karras_ignores_limits: true,
             ..PlanRules::default()
         };
-        let mut plan = SigmaPlan::new(config, &schedule, Steps::Count(count), rules)?;
+        let mut plan = SigmaPlan::new(config, &schedule, steps, rules)?;
         plan.sigmas.push(0.0);
         Ok(Self {
             counter: StepCounter::new(plan.timesteps.len()),
@@ -148,5 +148,25 @@ impl Scheduler for Lms {
             prev_sample,
             pred_original_sample,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TimestepSpacing;
+
+    #[test]
+    fn listing_the_timesteps_of_its_own_spacing_changes_nothing() {
+        let config = SchedulerConfig {
+            timestep_spacing: Some(TimestepSpacing::Trailing),
+            ..SchedulerConfig::default()
+        };
+        let spaced = Lms::new(&config, Steps::Count(10)).unwrap();
+        let listed = Lms::new(&config, Steps::At(spaced.timesteps())).unwrap();
+        assert_eq!(listed.timesteps(), spaced.timesteps());
+        assert_eq!(listed.sigmas(), spaced.sigmas());
+        let scales = (listed.init_noise_sigma(), spaced.init_noise_sigma());
+        assert_eq!(scales.0.to_bits(), scales.1.to_bits());
     }
 }
