@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test states by unwrap what must hold")]
 
+mod independent;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use provenance::merkle::{Appender, NewNode};
+use provenance::merkle::{Appender, NewNode, NodeId};
 use provenance::tile::{TileLevel, entry_bundle, hash_tile, tiles};
 use provenance::{
     Checkpoint, CheckpointSigner, Decimal, Digest, Entry, EntrySigner, Envelope, GenerationEntry,
@@ -61,24 +63,28 @@ fn entry(number: u64) -> Entry {
 /// A folder as `wget` leaves it, and files of an auditor beside it.
 struct Mirror {
     folder: tempfile::TempDir,
+    /// The data of the leaves, and every complete subtree over them.
+    leaves: Vec<Vec<u8>>,
+    nodes: Vec<NewNode>,
 }
 
 impl Mirror {
     fn new() -> Self {
-        let mirror = Self {
+        let mut mirror = Self {
             folder: tempfile::tempdir().unwrap(),
+            leaves: Vec::new(),
+            nodes: Vec::new(),
         };
         let signer = EntrySigner::from_seed(ORIGIN, [1; 32]).unwrap();
         let checkpoints = CheckpointSigner::from_seed(ORIGIN, [2; 32]).unwrap();
         let keys = PublicKeys::new(signer.verifier(), checkpoints.verifier()).unwrap();
         mirror.write("retrace.pub", keys.to_string().as_bytes());
         let mut tree = Appender::empty();
-        let mut nodes = Vec::new();
-        let mut leaves = Vec::new();
         for number in 0..ENTRIES {
             let envelope = Envelope::sign(&entry(number), &signer).unwrap();
-            tree.append(envelope.leaf_hash(), &mut nodes).unwrap();
-            leaves.push(envelope.to_bytes());
+            tree.append(envelope.leaf_hash(), &mut mirror.nodes)
+                .unwrap();
+            mirror.leaves.push(envelope.to_bytes());
             if [1, 256, 599, 600].contains(&tree.size().get()) {
                 let checkpoint = Checkpoint {
                     origin: ORIGIN.to_owned(),
@@ -93,9 +99,25 @@ impl Mirror {
         }
         for tile in tiles(TreeSize::new(ENTRIES)) {
             let name = format!("mirror/{tile}");
-            mirror.write(&name, &bytes_of(tile, &leaves, &nodes));
+            mirror.write(&name, &mirror.bytes_of(tile));
         }
         mirror
+    }
+
+    fn bytes_of(&self, tile: Tile) -> Vec<u8> {
+        if tile.level() == TileLevel::Entries {
+            let range = tile.range().unwrap();
+            let [from, until] =
+                [range.start, range.end].map(|place| usize::try_from(place).unwrap());
+            let leaves = self.leaves[from..until].iter().map(|leaf| &leaf[..]);
+            return entry_bundle(leaves).unwrap();
+        }
+        hash_tile(&tile.nodes().map(|id| self.hash_of(id)).collect::<Vec<_>>())
+    }
+
+    fn hash_of(&self, id: NodeId) -> Digest {
+        let found = self.nodes.iter().find(|node| node.id == id);
+        found.unwrap().hash
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -137,19 +159,6 @@ impl Mirror {
         let tiles = ["--tiles", "mirror", "--public-key", "retrace.pub"];
         self.run(&[&["image", image][..], &tiles].concat())
     }
-}
-
-fn bytes_of(tile: Tile, leaves: &[Vec<u8>], nodes: &[NewNode]) -> Vec<u8> {
-    if tile.level() == TileLevel::Entries {
-        let range = tile.range().unwrap();
-        let [from, until] = [range.start, range.end].map(|place| usize::try_from(place).unwrap());
-        return entry_bundle(leaves[from..until].iter().map(|leaf| &leaf[..])).unwrap();
-    }
-    let hashes: Vec<Digest> = tile
-        .nodes()
-        .map(|id| nodes.iter().find(|node| node.id == id).unwrap().hash)
-        .collect();
-    hash_tile(&hashes)
 }
 
 fn code_of(report: &Value, check: &str) -> String {
