@@ -104,6 +104,17 @@ pub enum OnnxError {
         /// What would serve.
         expected: String,
     },
+    /// A part that answers in 16-bit floats left their range.
+    #[error(
+        "{part} gave a value that is not finite in 16-bit floats; export {} with 32-bit floats",
+        path.display()
+    )]
+    HalfNotFinite {
+        /// The part of the pipeline.
+        part: String,
+        /// Its model file.
+        path: PathBuf,
+    },
     /// The prompt could not be turned into tokens.
     #[error("prompt cannot be tokenised: {reason}")]
     Tokenise {

@@ -7,13 +7,19 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::OnnxError;
+use crate::family::Family;
 use crate::request::GenerateRequest;
 
 /// Names of the folders that a pipeline may read.
-pub(crate) const PART_FOLDERS: [&str; 6] = [
+pub(crate) const PART_FOLDERS: [&str; 11] = [
     "scheduler",
     "text_encoder",
+    "text_encoder_2",
+    "text_encoder_3",
     "tokenizer",
+    "tokenizer_2",
+    "tokenizer_3",
+    "transformer",
     "unet",
     "vae_decoder",
     "vae_encoder",
@@ -24,19 +30,12 @@ pub(crate) const SINGLE_FILES: [&str; 3] = [
     "generation_config.json",
     "inversion.json",
 ];
-/// Parts that belong to pipelines of another kind.
-const FOREIGN_PARTS: [&str; 4] = ["transformer", "text_encoder_2", "text_encoder_3", "vqvae"];
-/// Pipelines that make images without a prompt.
-const UNCONDITIONAL_CLASSES: [&str; 2] = ["DDPMPipeline", "DDIMPipeline"];
 
 /// Steps of a request that names none, for a folder without `generation_config.json`.
 pub const NUM_INFERENCE_STEPS: u32 = 25;
 /// Guidance scale of a request that names none, for a folder without `generation_config.json`: the
 /// usual value for Stable Diffusion.
 pub const GUIDANCE_SCALE: f32 = 7.5;
-
-/// Scaling of the latents where `vae_decoder/config.json` has none: that of Stable Diffusion 1.
-const SCALING_FACTOR: f32 = 0.18215;
 
 /// What a request gets when it names no value; from `generation_config.json` of the model folder,
 /// or the constants of this module. Keys that are not known are ignored.
@@ -93,67 +92,10 @@ struct ModelIndex {
     class_name: String,
     #[serde(rename = "_name_or_path", default)]
     name_or_path: Option<String>,
-}
-
-/// One number for both sides, or one for each.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(untagged)]
-enum SampleSize {
-    Square(usize),
-    Sides([usize; 2]),
-}
-
-/// What the pipeline needs of `unet/config.json`.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct UnetConfig {
     #[serde(default)]
-    in_channels: Option<usize>,
+    force_zeros_for_empty_prompt: Option<bool>,
     #[serde(default)]
-    sample_size: Option<SampleSize>,
-}
-
-impl UnetConfig {
-    /// Channels of the sample.
-    pub(crate) fn channels(&self) -> Option<usize> {
-        self.in_channels
-    }
-
-    /// Height and width of the sample.
-    pub(crate) fn sides(&self) -> Option<(usize, usize)> {
-        self.sample_size.map(|size| match size {
-            SampleSize::Square(side) => (side, side),
-            SampleSize::Sides([height, width]) => (height, width),
-        })
-    }
-}
-
-/// What the pipeline needs of `vae_decoder/config.json` and `vae_encoder/config.json`.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-pub(crate) struct VaeConfig {
-    /// Latents are multiplied by this after encoding.
-    #[serde(default)]
-    scaling_factor: Option<f32>,
-    /// Latents are lowered by this before scaling.
-    #[serde(default)]
-    shift_factor: Option<f32>,
-}
-
-impl VaeConfig {
-    pub(crate) fn scaling_factor(self) -> f32 {
-        self.scaling_factor.unwrap_or(SCALING_FACTOR)
-    }
-
-    pub(crate) fn shift_factor(self) -> f32 {
-        self.shift_factor.unwrap_or(0.0)
-    }
-}
-
-/// What the pipeline needs of `text_encoder/config.json`.
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub(crate) struct TextEncoderConfig {
-    /// Longest token sequence the encoder takes.
-    #[serde(default)]
-    pub(crate) max_position_embeddings: Option<usize>,
+    requires_aesthetics_score: Option<bool>,
 }
 
 /// A model folder whose index has been read.
@@ -165,8 +107,11 @@ pub(crate) struct ModelFolder {
 
 #[derive(Debug, Clone)]
 struct ModelIndexParts {
-    class_name: String,
+    family: Family,
     name: String,
+    parts: Vec<String>,
+    zeros_for_empty_prompt: bool,
+    aesthetic_score: bool,
 }
 
 impl ModelFolder {
@@ -175,18 +120,20 @@ impl ModelFolder {
         let path = root.join("model_index.json");
         let text = read_text(&path)?;
         let index: ModelIndex = parse_json(&path, &text)?;
+        let family = Family::of_class(&index.class_name).ok_or_else(|| {
+            let reason = format!(
+                "the class {:?} is not served; {} are",
+                index.class_name,
+                Family::accepted()
+            );
+            OnnxError::folder(&path, reason)
+        })?;
         let entries: serde_json::Map<String, serde_json::Value> = parse_json(&path, &text)?;
-        let foreign = FOREIGN_PARTS.iter().find(|part| {
+        let parts = entries.iter().filter(|(_, value)| {
             // An absent optional part is written as [null, null].
-            let listed = entries.get(**part).and_then(|value| value.get(0));
-            listed.is_some_and(|library| !library.is_null())
+            value.get(0).is_some_and(|library| !library.is_null())
         });
-        if let Some(part) = foreign {
-            return Err(OnnxError::folder(
-                &path,
-                format!("the part {part:?} belongs to a pipeline that is not supported"),
-            ));
-        }
+        let parts = parts.map(|(part, _)| part.clone()).collect();
         let name = index
             .name_or_path
             .as_deref()
@@ -196,10 +143,34 @@ impl ModelFolder {
         Ok(Self {
             root: root.to_owned(),
             index: ModelIndexParts {
-                class_name: index.class_name,
+                family,
                 name,
+                parts,
+                zeros_for_empty_prompt: index.force_zeros_for_empty_prompt.unwrap_or(false),
+                aesthetic_score: index.requires_aesthetics_score.unwrap_or(false),
             },
         })
+    }
+
+    /// The family of the pipeline.
+    pub(crate) fn family(&self) -> Family {
+        self.index.family
+    }
+
+    /// Whether `model_index.json` lists a part.
+    pub(crate) fn lists(&self, part: &str) -> bool {
+        self.index.parts.iter().any(|listed| listed == part)
+    }
+
+    /// Whether zeros stand for the negative prompt where a request has none.
+    pub(crate) fn zeros_for_empty_prompt(&self) -> bool {
+        self.index.zeros_for_empty_prompt
+    }
+
+    /// Whether the model is told how beautiful a picture should be (the refiner of Stable
+    /// Diffusion XL).
+    pub(crate) fn wants_aesthetic_score(&self) -> bool {
+        self.index.aesthetic_score
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -209,11 +180,6 @@ impl ModelFolder {
     /// The name that the model goes by in entries.
     pub(crate) fn name(&self) -> &str {
         &self.index.name
-    }
-
-    /// Whether the pipeline takes no prompt.
-    pub(crate) fn is_unconditional(&self) -> bool {
-        UNCONDITIONAL_CLASSES.contains(&self.index.class_name.as_str())
     }
 
     /// The model file of a part.

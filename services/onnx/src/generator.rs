@@ -1,40 +1,47 @@
-//! A text-to-image (or unconditional) pipeline from a model folder.
+//! A pipeline from a model folder: from a request to finished images.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use diffusion::{SchedulerConfig, SchedulerKind, StepReport, denoise, guidance, seed};
+use diffusion::{SchedulerConfig, SchedulerKind, seed};
 use ndarray::{Array4, ArrayView4, Axis, concatenate};
 
+use crate::conditioning::Conditions;
+use crate::denoiser::Denoiser;
 use crate::error::OnnxError;
+use crate::family::Family;
 use crate::folder::{GenerationDefaults, ModelFolder};
 use crate::identity::ModelIdentity;
+use crate::image_loop::{Batch, Told, row_of};
 use crate::inversion::InversionRule;
 use crate::pixels;
+use crate::plan::Plan;
+use crate::prompt_encoder::PromptEncoder;
 use crate::request::{
-    GUIDANCE_SCALE_MAX, GenerateRequest, GeneratedImage, Generation, IMAGES_MAX, LATENT_SIDE_MAX,
-    Picture, Preview, Progress, Task, Timings, TruncatedPrompt,
+    GenerateRequest, GeneratedImage, Generation, Picture, Progress, Task, Timings, TruncatedPrompt,
 };
 use crate::runtime::Runtime;
-use crate::sigmas::SigmaSpread;
-use crate::text_encoder::TextEncoder;
-use crate::unet::{ConditionedUnet, Conditioning, Unet};
 use crate::vae::{VaeDecoder, VaeEncoder};
 
 /// A pipeline, ready to make images. Use it from one thread at a time: sessions need exclusive
 /// access.
 pub struct Generator {
     pub(crate) model: ModelIdentity,
+    pub(crate) family: Family,
     pub(crate) defaults: GenerationDefaults,
     pub(crate) scheduler_config: SchedulerConfig,
-    pub(crate) text_encoder: Option<TextEncoder>,
-    pub(crate) unet: Unet,
+    pub(crate) prompt_encoder: Option<PromptEncoder>,
+    pub(crate) denoiser: Denoiser,
     pub(crate) decoder: Option<VaeDecoder>,
     pub(crate) encoder: Option<VaeEncoder>,
     pub(crate) inversion_rule: Option<InversionRule>,
-    /// Width and height of the pictures, once known.
-    pub(crate) picture_size: Option<(u32, u32)>,
+    tasks: Vec<Task>,
+    zeros_for_empty_prompt: bool,
+    wants_aesthetic_score: bool,
+    /// Pixels per latent along each side, once known.
+    per_latent: Option<u32>,
+    images_per_batch: usize,
 }
 
 impl Generator {
@@ -45,19 +52,13 @@ impl Generator {
     pub fn open(runtime: &Runtime, root: &Path) -> Result<Self, OnnxError> {
         let folder = ModelFolder::read(root)?;
         let model = ModelIdentity::of(&folder)?;
+        let family = folder.family();
         let scheduler_config = folder.scheduler_config()?;
         let defaults = folder
             .optional_file("generation_config.json")?
             .unwrap_or_default();
         let inversion_rule = read_inversion_rule(&folder)?;
-        let unet = Unet::open(runtime, &folder)?;
-        refuse_contradiction(&folder, &unet)?;
-        let text_encoder = if unet.is_conditional() {
-            Some(TextEncoder::open(runtime, &folder)?)
-        } else {
-            None
-        };
-        let needs_decoder = !folder.is_unconditional() || folder.has("vae_decoder");
+        let needs_decoder = family.takes_prompt() || folder.has("vae_decoder");
         let decoder = if needs_decoder {
             Some(VaeDecoder::open(runtime, &folder)?)
         } else {
@@ -68,16 +69,37 @@ impl Generator {
         } else {
             None
         };
+        let latent_channels = decoder
+            .as_ref()
+            .map(|decoder| decoder.config().latent_channels());
+        let denoiser = Denoiser::open(runtime, &folder, latent_channels)?;
+        refuse_contradiction(&folder, &denoiser)?;
+        let prompt_encoder = if family.takes_prompt() {
+            let joint_width = denoiser.config().joint_attention_dim;
+            Some(PromptEncoder::open(runtime, &folder, joint_width)?)
+        } else {
+            None
+        };
+        let has_way_in = decoder.is_none() || encoder.is_some();
+        let per_latent = match &decoder {
+            Some(decoder) => decoder.config().factor().map(|factor| factor as u32),
+            None => Some(1),
+        };
         Ok(Self {
             model,
+            family,
             defaults,
             scheduler_config,
-            text_encoder,
-            unet,
+            prompt_encoder,
+            tasks: tasks(&denoiser, family, has_way_in),
+            denoiser,
             decoder,
             encoder,
             inversion_rule,
-            picture_size: None,
+            zeros_for_empty_prompt: folder.zeros_for_empty_prompt(),
+            wants_aesthetic_score: folder.wants_aesthetic_score(),
+            per_latent,
+            images_per_batch: 1,
         })
     }
 
@@ -86,41 +108,100 @@ impl Generator {
         &self.model
     }
 
-    /// Steps and guidance scale of a request that names none.
+    /// What a request that names no steps, guidance scale and so on gets.
     pub fn defaults(&self) -> GenerationDefaults {
         self.defaults.clone()
     }
 
-    /// What the model can be asked for.
+    /// What the model can be asked for, the usual first.
     pub fn tasks(&self) -> &[Task] {
-        if self.takes_prompt() {
-            &[Task::TextToImage]
-        } else {
-            &[Task::Unconditional]
-        }
+        &self.tasks
     }
 
     /// Whether the model takes a prompt.
     pub fn takes_prompt(&self) -> bool {
-        self.text_encoder.is_some()
+        self.prompt_encoder.is_some()
+    }
+
+    /// Whether the model can be led away from a negative prompt: it is guided by two branches, not
+    /// by a scale that it takes itself.
+    pub fn takes_negative_prompt(&self) -> bool {
+        let takes_scale = self.denoiser.config().time_cond_proj_dim.is_some();
+        self.takes_prompt() && !takes_scale && self.family != Family::Flux
+    }
+
+    /// Number of classes, for class-conditional models.
+    pub fn class_count(&self) -> Option<u32> {
+        let classes = self.denoiser.config().num_class_embeds;
+        classes.filter(|&classes| classes > 0 && self.denoiser.takes("class_labels"))
     }
 
     /// Channels, height and width of the sample that the loop works on.
     pub fn sample_shape(&self) -> seed::SampleShape {
-        self.unet.sample_shape()
+        self.denoiser.sample_shape()
     }
 
-    /// The scheduler of a request that names none: the model's own, or DDIM when the model was
-    /// published with one that this service does not have.
-    pub fn default_scheduler(&self) -> SchedulerKind {
-        match self.scheduler_config.kind() {
-            Some(kind) if SchedulerKind::GENERATIVE.contains(&kind) => kind,
-            _ => SchedulerKind::Ddim,
+    /// What width and height of a picture must be multiples of.
+    ///
+    /// # Errors
+    /// As [`Generator::picture_size`].
+    pub fn picture_factor(&mut self) -> Result<u32, OnnxError> {
+        Ok(self.pixels_per_latent()? * self.denoiser.factor() as u32)
+    }
+
+    /// Width and height of the model's own pictures. Found by decoding once where the decoder's
+    /// configuration does not tell.
+    ///
+    /// # Errors
+    /// Failures of the decoder.
+    pub fn picture_size(&mut self) -> Result<(u32, u32), OnnxError> {
+        let per_latent = self.pixels_per_latent()?;
+        let (_, height, width) = self.sample_shape();
+        Ok((width as u32 * per_latent, height as u32 * per_latent))
+    }
+
+    pub(crate) fn pixels_per_latent(&mut self) -> Result<u32, OnnxError> {
+        if let Some(per_latent) = self.per_latent {
+            return Ok(per_latent);
         }
+        let (channels, height, width) = self.sample_shape();
+        let blank = Array4::zeros((1, channels, height, width));
+        let sample = decode(&mut self.decoder, blank.view())?;
+        let per_latent = (sample.dim().2 / height).max(1) as u32;
+        self.per_latent = Some(per_latent);
+        Ok(per_latent)
     }
 
-    /// Makes the images of a request, one after another. `on_progress` is called after every step
-    /// and may stop the request.
+    /// The scheduler of a request that names none: that of `generation_config.json`, else that of
+    /// `scheduler_config.json`, or DDIM when the model was published with one that this service
+    /// does not have.
+    pub fn default_scheduler(&self) -> SchedulerKind {
+        let fallback = if self.family.is_flow() {
+            SchedulerKind::FlowMatchEuler
+        } else {
+            SchedulerKind::Ddim
+        };
+        let named = self.defaults.scheduler.or(self.scheduler_config.kind());
+        named
+            .filter(|kind| kind.is_generative())
+            .unwrap_or(fallback)
+    }
+
+    /// How many images of a request go through the loop together; 1 at first.
+    pub fn images_per_batch(&self) -> usize {
+        self.images_per_batch
+    }
+
+    /// Lets several images of a request go through the loop together, `images` at most. With one
+    /// image at a time, an image has the same bits whatever else its request holds. With more, that
+    /// holds as far as the execution provider gives a row the same bits in every batch: measure it
+    /// for the model and machine before relying on it.
+    pub fn set_images_per_batch(&mut self, images: usize) {
+        self.images_per_batch = images.max(1);
+    }
+
+    /// Makes the images of a request. `on_progress` is called for every image after every model
+    /// evaluation and may stop the request.
     ///
     /// # Errors
     /// [`OnnxError::Request`] for impossible requests, [`OnnxError::ImageNotFinite`] and
@@ -131,209 +212,105 @@ impl Generator {
         request: &GenerateRequest,
         on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Generation, OnnxError> {
-        refuse_unserved(request)?;
         let plan = self.plan(request)?;
         self.take_timings();
         let started = Instant::now();
-        let (conditioning, truncated_prompt) = self.condition(request)?;
+        let (conditions, truncated_prompt) = self.conditions(request, &plan)?;
         let mut images = Vec::with_capacity(plan.images);
         let mut latents = Vec::with_capacity(plan.images);
         let mut previews = Vec::new();
-        for image_index in 0..plan.images {
-            let run = ImageRun {
+        let mut told = Told {
+            previews: &mut previews,
+            on_progress,
+        };
+        while images.len() < plan.images {
+            let rows = self.images_per_batch.min(plan.images - images.len());
+            let conditioning = conditions.conditioning(&self.denoiser, rows);
+            let batch = Batch {
                 plan: &plan,
                 request,
                 conditioning: &conditioning,
-                image_index,
+                first: images.len(),
+                rows,
             };
-            let last = self.denoise_image(&run, &mut previews, on_progress)?;
-            let picture = self.decode_image(last.view(), image_index)?;
-            images.push(GeneratedImage {
-                width: picture.width,
-                height: picture.height,
-                rgb: picture.rgb,
-                seed: request.seeds.get(image_index).copied(),
-            });
+            let last = self.denoise_batch(&batch, &mut told)?;
+            for row in 0..rows {
+                let image_index = images.len();
+                let picture = self.decode_image(row_of(&last, row), image_index)?;
+                images.push(GeneratedImage {
+                    width: picture.width,
+                    height: picture.height,
+                    rgb: picture.rgb,
+                    seed: request.seeds.get(image_index).copied(),
+                });
+            }
             latents.push(last);
         }
         let mut timings = self.take_timings();
         timings.loop_ms = milliseconds(started.elapsed());
         let views: Vec<ArrayView4<'_, f32>> = latents.iter().map(|sample| sample.view()).collect();
         Ok(Generation {
+            task: plan.task,
             images,
             latents: concatenate(Axis(0), &views).expect("all samples have one shape"),
             truncated_prompt,
-            scheduler: plan.scheduler,
+            scheduler: plan.schedule.kind,
             timings,
             previews,
         })
     }
 
-    /// Checks a request against the model before any work is done.
-    fn plan(&self, request: &GenerateRequest) -> Result<Plan, OnnxError> {
-        let scheduler = request
-            .scheduler
-            .unwrap_or_else(|| self.default_scheduler());
-        if !SchedulerKind::GENERATIVE.contains(&scheduler) {
-            return Err(OnnxError::request(format!(
-                "{scheduler} does not lead to an image; choose one of {}",
-                SchedulerKind::GENERATIVE
-                    .map(SchedulerKind::name)
-                    .join(", ")
-            )));
-        }
-        let steps = request.steps as usize;
-        // Built once here so that impossible steps are refused before the text encoder runs.
-        let config = SigmaSpread::applied(request.sigmas, &self.scheduler_config);
-        let planned = config.scheduler(scheduler, steps)?;
-        if !request.guidance_scale.is_finite()
-            || !(0.0..=GUIDANCE_SCALE_MAX).contains(&request.guidance_scale)
-        {
-            return Err(OnnxError::request(format!(
-                "guidance_scale {} is outside 0..={GUIDANCE_SCALE_MAX}",
-                request.guidance_scale
-            )));
-        }
-        if self.text_encoder.is_none()
-            && (request.prompt.is_some() || request.negative_prompt.is_some())
-        {
-            return Err(OnnxError::request("this model takes no prompt"));
-        }
-        if self.text_encoder.is_some() && request.prompt.is_none() {
-            return Err(OnnxError::request("this model needs a prompt"));
-        }
-        Ok(Plan {
-            images: self.plan_images(request)?,
-            scheduler,
-            steps,
-            preview_indices: preview_indices(planned.timesteps().len(), request.preview_steps),
-        })
-    }
-
-    fn plan_images(&self, request: &GenerateRequest) -> Result<usize, OnnxError> {
-        let images = match &request.latents {
-            None => request.seeds.len(),
-            Some(latents) => {
-                self.refuse_latents(latents)?;
-                if !request.seeds.is_empty() {
-                    return Err(OnnxError::request(
-                        "seeds and latents exclude each other: the latents are used as they are",
-                    ));
-                }
-                latents.dim().0
-            }
-        };
-        if (1..=IMAGES_MAX).contains(&images) {
-            return Ok(images);
-        }
-        Err(OnnxError::request(format!(
-            "{images} images; between 1 and {IMAGES_MAX} are possible"
-        )))
-    }
-
-    fn refuse_latents(&self, latents: &Array4<f32>) -> Result<(), OnnxError> {
-        let (_, channels, height, width) = latents.dim();
-        let expected = self.unet.sample_shape().0;
-        let sides = 1..=LATENT_SIDE_MAX;
-        if channels != expected || !sides.contains(&height) || !sides.contains(&width) {
-            return Err(OnnxError::request(format!(
-                "latents of shape {:?}; expected (images, {expected}, height, width) with sides \
-                 of 1 to {LATENT_SIDE_MAX}",
-                latents.shape()
-            )));
-        }
-        if latents.iter().any(|value| !value.is_finite()) {
-            return Err(OnnxError::request(
-                "latents hold a value that is not finite",
-            ));
-        }
-        Ok(())
-    }
-
-    /// Runs the text encoder on the prompt and, under guidance, on the negative prompt.
-    fn condition(
+    /// Runs the text encoders on the prompt and, under guidance, on the negative prompt.
+    fn conditions(
         &mut self,
         request: &GenerateRequest,
-    ) -> Result<(Conditioning, Option<TruncatedPrompt>), OnnxError> {
-        let Some(text_encoder) = &mut self.text_encoder else {
-            return Ok((Conditioning::None, None));
+        plan: &Plan,
+    ) -> Result<(Conditions, Option<TruncatedPrompt>), OnnxError> {
+        let mut conditions = Conditions {
+            prompt: None,
+            negative: None,
+            class_label: request.class_label,
+            guidance_scale: request.guidance_scale,
+            picture_sides: (plan.picture_size.1, plan.picture_size.0),
+            sample_sides: (plan.shape.1, plan.shape.2),
+            wants_aesthetic_score: self.wants_aesthetic_score,
+        };
+        let Some(encoder) = &mut self.prompt_encoder else {
+            return Ok((conditions, None));
         };
         let prompt = request.prompt.as_deref().unwrap_or_default();
-        let (conditional, truncated) = text_encoder.encode(prompt)?;
-        if !guidance::is_guided(request.guidance_scale) {
-            return Ok((Conditioning::Prompt(conditional), truncated));
+        let (states, truncated) = encoder.encode(prompt, request.prompt_weights)?;
+        if plan.is_guided {
+            let negative = match &request.negative_prompt {
+                None if self.zeros_for_empty_prompt => states.zeros(),
+                negative => {
+                    let negative = negative.as_deref().unwrap_or_default();
+                    encoder.encode(negative, request.prompt_weights)?.0
+                }
+            };
+            conditions.negative = Some(negative);
         }
-        let negative = request.negative_prompt.as_deref().unwrap_or_default();
-        let (unconditional, _) = text_encoder.encode(negative)?;
-        let scale = request.guidance_scale;
-        let conditioning = Conditioning::guided(&unconditional, &conditional, scale)?;
-        Ok((conditioning, truncated))
+        conditions.prompt = Some(states);
+        Ok((conditions, truncated))
     }
 
-    /// Runs the loop for one image, in a batch of its own.
-    fn denoise_image(
-        &mut self,
-        run: &ImageRun<'_>,
-        previews: &mut Vec<Preview>,
-        on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Array4<f32>, OnnxError> {
-        let plan = run.plan;
-        let config = SigmaSpread::applied(run.request.sigmas, &self.scheduler_config);
-        let mut scheduler = config.scheduler(plan.scheduler, plan.steps)?;
-        // One stream per image: the starting noise first, then that of random steps. Starting
-        // samples that a caller brings have no seed; random steps then draw from the image's place.
-        let stream_seed = match run.request.seeds.get(run.image_index) {
-            Some(&image_seed) => image_seed,
-            None => run.image_index as u64,
+    /// The conditions of an inversion: the empty prompt, no guidance.
+    pub(crate) fn empty_conditions(&mut self) -> Result<Conditions, OnnxError> {
+        let (width, height) = self.picture_size()?;
+        let (_, rows, columns) = self.sample_shape();
+        let prompt = match &mut self.prompt_encoder {
+            Some(encoder) => Some(encoder.encode("", false)?.0),
+            None => None,
         };
-        let mut noise = seed::noise_source(run.request.noise, &[stream_seed]);
-        let sample = match &run.request.latents {
-            Some(latents) => latents
-                .view()
-                .split_at(Axis(0), run.image_index)
-                .1
-                .split_at(Axis(0), 1)
-                .0
-                .to_owned(),
-            None => {
-                let (channels, height, width) = self.unet.sample_shape();
-                let shape = (1, channels, height, width);
-                noise.normals(shape) * scheduler.init_noise_sigma() as f32
-            }
-        };
-        let mut predictor = ConditionedUnet {
-            unet: &mut self.unet,
-            conditioning: run.conditioning,
-        };
-        let decoder = &mut self.decoder;
-        let mut preview_error = None;
-        let result = denoise(
-            &mut predictor,
-            scheduler.as_mut(),
-            sample,
-            noise.as_mut(),
-            &mut |report: StepReport<'_>| {
-                let preview = match run.preview(&report, decoder) {
-                    Ok(preview) => preview,
-                    Err(error) => {
-                        preview_error = Some(error);
-                        return ControlFlow::Break(());
-                    }
-                };
-                previews.extend(preview.clone());
-                on_progress(Progress {
-                    image_index: run.image_index,
-                    images: plan.images,
-                    step_index: report.step_index,
-                    steps: report.steps,
-                    preview,
-                })
-            },
-        );
-        match preview_error {
-            Some(error) => Err(error),
-            None => result,
-        }
+        Ok(Conditions {
+            prompt,
+            negative: None,
+            class_label: None,
+            guidance_scale: 1.0,
+            picture_sides: (height, width),
+            sample_sides: (rows, columns),
+            wants_aesthetic_score: self.wants_aesthetic_score,
+        })
     }
 
     /// Decodes a last sample and refuses what must not be handed out.
@@ -355,56 +332,26 @@ impl Generator {
 
     fn take_timings(&mut self) -> Timings {
         let text_encoder = self
-            .text_encoder
+            .prompt_encoder
             .as_mut()
-            .map_or(Duration::ZERO, TextEncoder::take_session_time);
-        let unet = self.unet.take_session_time();
+            .map_or(Duration::ZERO, PromptEncoder::take_session_time);
+        let encoder = self
+            .encoder
+            .as_mut()
+            .map_or(Duration::ZERO, VaeEncoder::take_session_time);
+        let unet = self.denoiser.take_session_time();
         let decoder = self
             .decoder
             .as_mut()
             .map_or(Duration::ZERO, VaeDecoder::take_session_time);
         Timings {
             loop_ms: 0.0,
-            session_ms: milliseconds(text_encoder + unet + decoder),
+            session_ms: milliseconds(text_encoder + encoder + unet + decoder),
             text_encoder_ms: milliseconds(text_encoder),
             unet_ms: milliseconds(unet),
+            vae_encoder_ms: milliseconds(encoder),
             vae_decoder_ms: milliseconds(decoder),
         }
-    }
-}
-
-/// A checked request.
-struct Plan {
-    images: usize,
-    scheduler: SchedulerKind,
-    steps: usize,
-    /// Step indices after which a preview is decoded.
-    preview_indices: Vec<usize>,
-}
-
-/// One image of a checked request.
-struct ImageRun<'a> {
-    plan: &'a Plan,
-    request: &'a GenerateRequest,
-    conditioning: &'a Conditioning,
-    image_index: usize,
-}
-
-impl ImageRun<'_> {
-    fn preview(
-        &self,
-        report: &StepReport<'_>,
-        decoder: &mut Option<VaeDecoder>,
-    ) -> Result<Option<Preview>, OnnxError> {
-        if !self.plan.preview_indices.contains(&report.step_index) {
-            return Ok(None);
-        }
-        let sample = decode(decoder, report.pred_original_sample.view())?;
-        Ok(Some(Preview {
-            image_index: self.image_index,
-            step_index: report.step_index,
-            picture: pixels::picture("vae_decoder", sample.view())?,
-        }))
     }
 }
 
@@ -435,32 +382,53 @@ fn read_inversion_rule(folder: &ModelFolder) -> Result<Option<InversionRule>, On
     Ok(rule)
 }
 
-fn refuse_contradiction(folder: &ModelFolder, unet: &Unet) -> Result<(), OnnxError> {
-    if folder.is_unconditional() && unet.is_conditional() {
-        return Err(OnnxError::folder(
-            &folder.root().join("model_index.json"),
-            "an unconditional pipeline whose unet takes encoder_hidden_states",
-        ));
+/// What a model can be asked for. `has_way_in` says whether pictures can be made latents.
+fn tasks(denoiser: &Denoiser, family: Family, has_way_in: bool) -> Vec<Task> {
+    if denoiser.is_inpainting() {
+        return vec![Task::Inpainting];
     }
-    Ok(())
+    let mut tasks = match (family.takes_prompt(), denoiser.config().num_class_embeds) {
+        (true, _) => vec![Task::TextToImage],
+        (false, Some(_)) => vec![Task::ClassConditional],
+        (false, None) => vec![Task::Unconditional],
+    };
+    if has_way_in {
+        if family.takes_prompt() {
+            tasks.push(Task::ImageToImage);
+        }
+        tasks.extend([Task::Inpainting, Task::Variation]);
+    }
+    tasks
 }
 
-/// Settings that no pipeline serves yet.
-fn refuse_unserved(request: &GenerateRequest) -> Result<(), OnnxError> {
-    let unserved = [
-        ("init_image", request.init_image.is_some()),
-        ("mask", request.mask.is_some()),
-        ("class_label", request.class_label.is_some()),
-        ("size", request.size.is_some()),
-        ("eta", request.eta != 0.0),
-        ("timesteps", request.timesteps.is_some()),
-        ("guidance_interval", request.guidance_interval.is_some()),
-        ("reuse", !request.reuse.is_empty()),
-        ("prompt_weights", request.prompt_weights),
-    ];
-    match unserved.iter().find(|(_, is_asked)| *is_asked) {
-        None => Ok(()),
-        Some((name, _)) => Err(OnnxError::request(format!("{name} is not served"))),
+fn refuse_contradiction(folder: &ModelFolder, denoiser: &Denoiser) -> Result<(), OnnxError> {
+    let states = "encoder_hidden_states";
+    let index = folder.root().join("model_index.json");
+    let config = denoiser.config();
+    match (folder.family().takes_prompt(), denoiser.takes(states)) {
+        (false, true) => Err(OnnxError::folder(
+            &index,
+            "an unconditional pipeline whose unet takes encoder_hidden_states",
+        )),
+        (true, false) => Err(OnnxError::folder(
+            &index,
+            "a pipeline with prompts whose denoising model takes no encoder_hidden_states",
+        )),
+        _ if denoiser.takes("class_labels") != config.num_class_embeds.is_some() => {
+            let path = folder.root().join(folder.family().denoiser_part());
+            Err(OnnxError::folder(
+                &path.join("config.json"),
+                "num_class_embeds must be there exactly when the model takes class_labels",
+            ))
+        }
+        _ if denoiser.takes("timestep_cond") != config.time_cond_proj_dim.is_some() => {
+            let path = folder.root().join(folder.family().denoiser_part());
+            Err(OnnxError::folder(
+                &path.join("config.json"),
+                "time_cond_proj_dim must be there exactly when the model takes timestep_cond",
+            ))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -8,11 +8,11 @@ use diffusion::{SchedulerKind, Trace, invert, reconstruct};
 use ndarray::{Array4, ArrayView4};
 use serde::{Deserialize, Serialize};
 
+use crate::denoiser::ConditionedDenoiser;
 use crate::error::OnnxError;
 use crate::generator::{Generator, decode, preview_indices};
 use crate::pixels;
 use crate::request::Picture;
-use crate::unet::{ConditionedUnet, Conditioning};
 
 /// Steps of an inversion when neither the request nor `inversion.json` names a number.
 pub const STEPS: u32 = 20;
@@ -168,7 +168,12 @@ impl InversionRule {
 impl Generator {
     /// Whether the model folder has what an inversion needs.
     pub fn can_invert(&self) -> bool {
-        self.decoder.is_none() || self.encoder.is_some()
+        // The inversion is that of DDIM: of models that predict noise, from the sample alone.
+        let has_way_in = self.decoder.is_none() || self.encoder.is_some();
+        has_way_in
+            && !self.family.is_flow()
+            && !self.denoiser.is_inpainting()
+            && self.class_count().is_none()
     }
 
     /// Inverts a picture. `on_step` is called with the number of steps done and of all steps (of
@@ -205,7 +210,7 @@ impl Generator {
         let verdict = rule.map(|rule| rule.apply(&statistics));
         let out: Vec<_> = trace.steps.iter().map(|step| step.sample.view()).collect();
         let strip = self.decode_some(&out, request.preview_steps)?;
-        let back: Vec<_> = back.iter().map(Array4::view).collect();
+        let back: Vec<_> = back.iter().map(|sample| sample.view()).collect();
         let strip_back = self.decode_some(&back, request.preview_steps)?;
         Ok(Inversion {
             latents,
@@ -243,18 +248,12 @@ impl Generator {
         latents: &Array4<f32>,
         on_step: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<(Trace, Vec<Array4<f32>>), OnnxError> {
-        let conditioning = match &mut self.text_encoder {
-            Some(text_encoder) => Conditioning::Prompt(text_encoder.encode("")?.0),
-            None => Conditioning::None,
-        };
+        let conditioning = self.empty_conditions()?.conditioning(&self.denoiser, 1);
         let config = self.scheduler_config.for_inversion();
         let mut inverse = config.scheduler(SchedulerKind::DdimInverse, steps)?;
         let mut forward = config.scheduler(SchedulerKind::Ddim, steps)?;
         let all = inverse.timesteps().len() + forward.timesteps().len();
-        let mut predictor = ConditionedUnet {
-            unet: &mut self.unet,
-            conditioning: &conditioning,
-        };
+        let mut predictor = ConditionedDenoiser::new(&mut self.denoiser, &conditioning);
         let mut done = 0;
         let trace = invert(
             &mut predictor,
@@ -309,7 +308,7 @@ impl Generator {
     }
 
     fn encode_sample(&mut self, image: ArrayView4<'_, f32>) -> Result<Array4<f32>, OnnxError> {
-        let channels = self.unet.sample_shape().0;
+        let channels = self.sample_shape().0;
         match (&mut self.encoder, &self.decoder) {
             (Some(encoder), _) => encoder.encode(image, channels),
             (None, None) => Ok(image.to_owned()),
@@ -335,23 +334,6 @@ impl Generator {
             return Ok((picture.clone(), false));
         }
         Ok((pixels::resize(picture, width, height), true))
-    }
-
-    /// Width and height of the model's pictures, found by decoding once.
-    ///
-    /// # Errors
-    /// Failures of the decoder.
-    pub fn picture_size(&mut self) -> Result<(u32, u32), OnnxError> {
-        if let Some(size) = self.picture_size {
-            return Ok(size);
-        }
-        let (channels, height, width) = self.unet.sample_shape();
-        let blank = Array4::zeros((1, channels, height, width));
-        let sample = decode(&mut self.decoder, blank.view())?;
-        let (_, _, height, width) = sample.dim();
-        let size = (width as u32, height as u32);
-        self.picture_size = Some(size);
-        Ok(size)
     }
 }
 

@@ -7,24 +7,33 @@
 //! request holds.
 
 mod clip_vocabulary;
+mod conditioning;
+mod denoiser;
 pub mod detector_folder;
 pub mod error;
+mod family;
 pub mod folder;
 pub mod generator;
 pub mod heads;
 pub mod identity;
+mod image_loop;
 pub mod inversion;
 pub mod library;
 pub mod manifest;
+mod packing;
 mod part;
+mod part_config;
 mod pixels;
+mod plan;
 pub mod prior;
+mod prompt_encoder;
+pub mod prompt_weights;
 pub mod request;
 pub mod runtime;
 pub mod sigmas;
+mod start;
 mod text_encoder;
 pub mod tokenizer;
-mod unet;
 mod vae;
 
 pub use detector_folder::{Detector, DetectorIdentity};

@@ -1,6 +1,6 @@
 //! One model file of a pipeline: a session with what it declares about its inputs and outputs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use half::f16;
@@ -20,6 +20,15 @@ pub(crate) enum Feed<'a> {
     Whole(&'a ndarray::ArrayD<i64>),
 }
 
+impl Feed<'_> {
+    fn shape(&self) -> &[usize] {
+        match self {
+            Self::Real(array) => array.shape(),
+            Self::Whole(array) => array.shape(),
+        }
+    }
+}
+
 /// A declared input or output.
 #[derive(Debug, Clone)]
 pub(crate) struct Port {
@@ -34,6 +43,7 @@ pub(crate) struct Port {
 /// A part of a pipeline, ready to run.
 pub(crate) struct Part {
     name: String,
+    path: PathBuf,
     session: Session,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
@@ -49,6 +59,7 @@ impl Part {
         let outputs = ports(name, session.outputs())?;
         Ok(Self {
             name: name.to_owned(),
+            path: path.to_owned(),
             session,
             inputs,
             outputs,
@@ -101,16 +112,41 @@ impl Part {
         }
     }
 
+    /// The declared outputs.
+    pub(crate) fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    /// The error for something that the model does not have.
+    pub(crate) fn missing(&self, port: &str) -> OnnxError {
+        OnnxError::PortMissing {
+            part: self.name.clone(),
+            port: port.to_owned(),
+            has: names(&self.outputs),
+        }
+    }
+
     /// Runs the model and returns the output `output` as real numbers.
     pub(crate) fn run(
         &mut self,
         feeds: &[(&str, Feed<'_>)],
         output: &str,
     ) -> Result<ArrayD<f32>, OnnxError> {
+        let mut found = self.run_all(feeds, &[output])?;
+        Ok(found.pop().expect("one output was asked for"))
+    }
+
+    /// Runs the model and returns the outputs of these names, in their order.
+    pub(crate) fn run_all<S: AsRef<str>>(
+        &mut self,
+        feeds: &[(&str, Feed<'_>)],
+        wanted: &[S],
+    ) -> Result<Vec<ArrayD<f32>>, OnnxError> {
         let mut inputs = Vec::with_capacity(feeds.len());
         for (name, feed) in feeds {
-            let element = self.input(name)?.element;
-            inputs.push(((*name).to_owned(), self.value(name, feed, element)?));
+            let port = self.input(name)?;
+            self.refuse_shape(port, feed.shape())?;
+            inputs.push((*name, self.value(name, feed, port.element)?));
         }
         let part = &self.name;
         let failed = |error: ort::Error| OnnxError::Run {
@@ -120,12 +156,46 @@ impl Part {
         let started = Instant::now();
         let outputs = self.session.run(inputs).map_err(failed)?;
         self.session_time += started.elapsed();
-        let value = outputs.get(output).ok_or_else(|| OnnxError::PortMissing {
-            part: part.clone(),
-            port: format!("output {output:?}"),
-            has: names(&self.outputs),
-        })?;
-        extract(value).map_err(failed)
+        let mut found = Vec::with_capacity(wanted.len());
+        for name in wanted {
+            let value = outputs
+                .get(name.as_ref())
+                .ok_or_else(|| OnnxError::PortMissing {
+                    part: part.clone(),
+                    port: format!("output {:?}", name.as_ref()),
+                    has: names(&self.outputs),
+                })?;
+            let array = extract(value).map_err(failed)?;
+            // Numbers of 32 bits are checked by the loop and the decoder's caller.
+            let is_half = value.dtype().tensor_type() == Some(TensorElementType::Float16);
+            if is_half && array.iter().any(|value| !value.is_finite()) {
+                return Err(OnnxError::HalfNotFinite {
+                    part: part.clone(),
+                    path: self.path.clone(),
+                });
+            }
+            found.push(array);
+        }
+        Ok(found)
+    }
+
+    /// Refuses a shape that the declared one does not admit.
+    fn refuse_shape(&self, port: &Port, shape: &[usize]) -> Result<(), OnnxError> {
+        let fits = port.shape.len() == shape.len()
+            && port
+                .shape
+                .iter()
+                .zip(shape)
+                .all(|(&declared, &found)| declared < 0 || declared == found as i64);
+        if fits {
+            return Ok(());
+        }
+        Err(OnnxError::PortKind {
+            part: self.name.clone(),
+            port: format!("input {:?}", port.name),
+            found: format!("declared with shape {:?} (-1 is free)", port.shape),
+            expected: format!("a shape that admits {shape:?}"),
+        })
     }
 
     /// The time spent inside ONNX Runtime since the last call.

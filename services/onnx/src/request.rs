@@ -31,7 +31,10 @@ pub enum Task {
     /// A picture, a mask and (where the model takes one) a prompt to a picture that differs from
     /// the first under the mask only.
     Inpainting,
-    /// A picture to one like it, without a prompt of the caller's.
+    /// A picture to one like it, without a prompt of the caller's: noise goes onto the picture and
+    /// comes off again under the empty prompt, without guidance (the way of Meng et al. 2022, arXiv
+    /// 2108.01073). It needs no image encoder, which these exports lack, and works with every
+    /// scheduler; `strength` says how far from the picture it may go.
     Variation,
     /// A picture from nothing but noise.
     Unconditional,
@@ -67,7 +70,7 @@ pub struct GenerateRequest {
     pub prompt: Option<String>,
     /// What not to show; the empty prompt when `None`.
     pub negative_prompt: Option<String>,
-    /// Whether the prompts weigh their words, as `(word:1.2)`; otherwise brackets
+    /// Whether the prompts weigh their words, see [`crate::prompt_weights`]; otherwise brackets
     /// are text like any other.
     pub prompt_weights: bool,
     /// Class of the training data, for class-conditional models.
@@ -95,15 +98,16 @@ pub struct GenerateRequest {
     /// Indices of model evaluations that are skipped: the output of the evaluation before is used
     /// again.
     pub reuse: Vec<usize>,
-    /// Width and height of the pictures; the model's own, or that of `init_image`, when `None`.
+    /// Width and height of the pictures; the model's own when `None`.
     pub size: Option<(u32, u32)>,
-    /// The picture to start from.
+    /// The picture to start from; one of another size than `size` is stretched to it.
     pub init_image: Option<Picture>,
-    /// Where `init_image` is painted over; its size is that of `init_image`.
+    /// Where `init_image` is painted over; a mask of another size is stretched like the picture.
     pub mask: Option<Mask>,
     /// How much of the way to noise `init_image` goes, from above 0 to 1.
     pub strength: f32,
-    /// Starting samples of shape (images, channels, height, width), used as they are, unscaled.
+    /// Starting samples of shape (images, channels, height, width), used as they are, unscaled; with
+    /// an `init_image`, the standard normal noise that goes onto it.
     pub latents: Option<Array4<f32>>,
     /// How many previews of each image to decode on the way, the last one after the last step.
     pub preview_steps: usize,
@@ -222,6 +226,8 @@ pub struct Timings {
     pub text_encoder_ms: f64,
     /// Of these, in the denoising model.
     pub unet_ms: f64,
+    /// Of these, in the encoder of pictures.
+    pub vae_encoder_ms: f64,
     /// Of these, in the decoder.
     pub vae_decoder_ms: f64,
 }
@@ -240,6 +246,8 @@ impl Timings {
 /// Finished images and how they came about.
 #[derive(Debug, Clone)]
 pub struct Generation {
+    /// What was done.
+    pub task: Task,
     /// The images, in the order of the seeds or latents.
     pub images: Vec<GeneratedImage>,
     /// The last samples, before decoding, shape (images, channels, height, width).

@@ -28,6 +28,8 @@ pub struct TruncatedPrompt {
 pub(crate) struct Tokens {
     pub(crate) ids: Vec<i64>,
     pub(crate) attention_mask: Vec<i64>,
+    /// The byte of the prompt that each token ends in; `None` for special tokens and padding.
+    pub(crate) ends: Vec<Option<usize>>,
     pub(crate) truncated: Option<TruncatedPrompt>,
 }
 
@@ -47,6 +49,15 @@ enum PadToken {
     Object { content: String },
 }
 
+/// How many tokens a prompt is cut or padded to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum PromptLength {
+    /// As many as the tokenizer's configuration says, or else the encoder has positions for.
+    OfModel(Option<usize>),
+    /// A number that the pipeline fixes.
+    OfPipeline(usize),
+}
+
 /// The tokenizer of a text encoder.
 pub(crate) struct PromptTokenizer {
     /// Neither truncates nor pads.
@@ -59,9 +70,8 @@ pub(crate) struct PromptTokenizer {
 
 impl PromptTokenizer {
     /// Opens `tokenizer.json` (or CLIP's `vocab.json` and `merges.txt`) and `tokenizer_config.json`
-    /// in `folder`. `positions_max` is the
-    /// encoder's own limit, used where the configuration has none.
-    pub(crate) fn open(folder: &Path, positions_max: Option<usize>) -> Result<Self, OnnxError> {
+    /// in `folder`. `length` says how many tokens a prompt has.
+    pub(crate) fn open(folder: &Path, length: PromptLength) -> Result<Self, OnnxError> {
         let config_path = folder.join("tokenizer_config.json");
         let config: TokenizerConfig = parse_json(&config_path, &read_text(&config_path)?)?;
         let mut whole = open_tokenizer(folder)?;
@@ -69,12 +79,16 @@ impl PromptTokenizer {
         whole
             .with_truncation(None)
             .map_err(|error| OnnxError::folder(folder, error.to_string()))?;
-        let tokens_max = config
+        let declared = config
             .model_max_length
             .filter(|length| (1.0..=MODEL_MAX_LENGTH_MAX).contains(length))
-            .map(|length| length as usize)
-            .or(positions_max)
-            .ok_or_else(|| OnnxError::folder(&config_path, "model_max_length is missing"))?;
+            .map(|length| length as usize);
+        let tokens_max = match length {
+            PromptLength::OfModel(positions_max) => declared
+                .or(positions_max)
+                .ok_or_else(|| OnnxError::folder(&config_path, "model_max_length is missing"))?,
+            PromptLength::OfPipeline(tokens) => tokens,
+        };
         let mut truncating = whole.clone();
         let truncation = TruncationParams {
             max_length: tokens_max,
@@ -116,11 +130,18 @@ impl PromptTokenizer {
         };
         let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
         let mut attention_mask = vec![1; ids.len()];
+        let special = encoding.get_special_tokens_mask().iter();
+        let mut ends: Vec<Option<usize>> = special
+            .zip(encoding.get_offsets())
+            .map(|(&special, offset)| (special == 0).then(|| offset.1.saturating_sub(1)))
+            .collect();
         ids.resize(self.tokens_max, i64::from(self.pad_id));
         attention_mask.resize(self.tokens_max, 0);
+        ends.resize(self.tokens_max, None);
         Ok(Tokens {
             ids,
             attention_mask,
+            ends,
             truncated,
         })
     }

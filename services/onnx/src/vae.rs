@@ -5,12 +5,16 @@ use std::time::Duration;
 use ndarray::{Array4, ArrayView4, Axis, Ix4};
 
 use crate::error::OnnxError;
-use crate::folder::{ModelFolder, VaeConfig};
+use crate::folder::ModelFolder;
 use crate::part::{Feed, Part};
+use crate::part_config::VaeConfig;
 use crate::runtime::Runtime;
 
 const DECODER: &str = "vae_decoder";
 const ENCODER: &str = "vae_encoder";
+/// Bounds of the logarithm of the latents' variance, as in the reference.
+const LOG_VARIANCE_MIN: f32 = -30.0;
+const LOG_VARIANCE_MAX: f32 = 20.0;
 
 /// Latents to samples.
 pub(crate) struct VaeDecoder {
@@ -22,7 +26,7 @@ pub(crate) struct VaeDecoder {
 
 impl VaeDecoder {
     pub(crate) fn open(runtime: &Runtime, folder: &ModelFolder) -> Result<Self, OnnxError> {
-        let config = folder.part_config(DECODER)?;
+        let config: VaeConfig = folder.part_config(DECODER)?;
         let part = Part::open(runtime, DECODER, &folder.model_path(DECODER))?;
         Ok(Self {
             input: only_input(&part, "latent_sample")?,
@@ -30,6 +34,11 @@ impl VaeDecoder {
             part,
             config,
         })
+    }
+
+    /// What the configuration says.
+    pub(crate) fn config(&self) -> &VaeConfig {
+        &self.config
     }
 
     /// Decodes latents of shape (1, channels, height, width): `latents / scaling_factor +
@@ -73,13 +82,24 @@ impl VaeEncoder {
         })
     }
 
-    /// Encodes a sample of shape (1, 3, height, width) to latents of `channels` channels. The model
-    /// answers with means, followed by log variances in most exports: the means are used.
+    /// Encodes a sample of shape (1, 3, height, width) to the means of latents of `channels`
+    /// channels, scaled.
     pub(crate) fn encode(
         &mut self,
         sample: ArrayView4<'_, f32>,
         channels: usize,
     ) -> Result<Array4<f32>, OnnxError> {
+        let posterior = self.posterior(sample, channels)?;
+        Ok(self.scale(&posterior.mean))
+    }
+
+    /// Encodes a sample of shape (1, 3, height, width). The model answers with means, followed by
+    /// log variances in most exports.
+    pub(crate) fn posterior(
+        &mut self,
+        sample: ArrayView4<'_, f32>,
+        channels: usize,
+    ) -> Result<Posterior, OnnxError> {
         let feeds = [(self.input.as_str(), Feed::Real(sample.into_dyn()))];
         let output = self.part.run(&feeds, &self.output)?;
         let parameters = four_axes(ENCODER, &self.output, output)?;
@@ -92,10 +112,34 @@ impl VaeEncoder {
                 expected: format!("{channels} or {}", 2 * channels),
             });
         }
-        let (mean, _log_variance) = parameters.view().split_at(Axis(1), channels);
-        let (scale, shift) = (self.config.scaling_factor(), self.config.shift_factor());
-        Ok(mean.map(|value| (value - shift) * scale))
+        let (mean, log_variance) = parameters.view().split_at(Axis(1), channels);
+        // The reference clamps the logarithm so that the deviation stays a number.
+        let deviation = (found != channels).then(|| {
+            log_variance.map(|&value| (0.5 * value.clamp(LOG_VARIANCE_MIN, LOG_VARIANCE_MAX)).exp())
+        });
+        Ok(Posterior {
+            mean: mean.to_owned(),
+            deviation,
+        })
     }
+
+    pub(crate) fn take_session_time(&mut self) -> Duration {
+        self.part.take_session_time()
+    }
+
+    /// `(latents - shift_factor) * scaling_factor`.
+    pub(crate) fn scale(&self, latents: &Array4<f32>) -> Array4<f32> {
+        let (scale, shift) = (self.config.scaling_factor(), self.config.shift_factor());
+        latents.map(|value| (value - shift) * scale)
+    }
+}
+
+/// The normal distribution of the latents of a picture, before scaling.
+pub(crate) struct Posterior {
+    /// Shape (1, channels, height, width).
+    pub(crate) mean: Array4<f32>,
+    /// Standard deviations; `None` where the export gives no variance.
+    pub(crate) deviation: Option<Array4<f32>>,
 }
 
 fn only_input(part: &Part, expected: &str) -> Result<String, OnnxError> {

@@ -60,15 +60,17 @@ fn a_model_in_the_wrong_place_is_refused_by_its_inputs() {
 }
 
 #[test]
-fn pipelines_of_another_kind_are_refused_by_their_part() {
+fn pipelines_of_another_class_are_refused_with_those_that_are_served() {
     let folder = scratch_copy("conditional");
     std::fs::write(
         folder.path().join("model_index.json"),
-        r#"{"_class_name": "StableDiffusion3Pipeline", "transformer": ["diffusers", "X"]}"#,
+        r#"{"_class_name": "KandinskyPipeline", "unet": ["diffusers", "X"]}"#,
     )
     .unwrap();
     let error = refusal(folder.path());
-    assert!(error.contains("\"transformer\""), "{error}");
+    assert!(error.contains("model_index.json"), "{error}");
+    assert!(error.contains("\"KandinskyPipeline\""), "{error}");
+    assert!(error.contains("StableDiffusionXLPipeline"), "{error}");
 }
 
 #[test]

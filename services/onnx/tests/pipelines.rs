@@ -377,18 +377,22 @@ fn a_loop_that_leaves_the_finite_numbers_is_refused() {
 
 #[test]
 fn an_image_of_one_colour_is_refused() {
-    let folder = scratch_copy("unconditional");
-    // Every guess of the noise-free sample is clipped to zero: the image is plain grey.
-    std::fs::write(
-        folder.path().join("scheduler/scheduler_config.json"),
-        r#"{"_class_name": "DDIMScheduler", "clip_sample_range": 0.0}"#,
-    )
-    .unwrap();
+    // A mask that keeps everything gives the picture back, which is plain grey.
     let request = GenerateRequest {
         prompt: None,
+        init_image: Some(Picture {
+            width: 8,
+            height: 8,
+            rgb: vec![127; 8 * 8 * 3],
+        }),
+        mask: Some(onnx::Mask {
+            width: 8,
+            height: 8,
+            luma: vec![0; 8 * 8],
+        }),
         ..request(&[1])
     };
-    let error = open(folder.path())
+    let error = open(&fixture("unconditional"))
         .generate(&request, &mut go_on)
         .unwrap_err();
     assert!(
