@@ -20,7 +20,10 @@ use crate::scheduler::{Scheduler, SchedulerKind};
 use crate::schedulers::ddim::Ddim;
 use crate::schedulers::ddim_inverse::DdimInverse;
 use crate::schedulers::ddpm::Ddpm;
+use crate::schedulers::deis::Deis;
 use crate::schedulers::dpm_solver_multistep::DpmSolverMultistep;
+use crate::schedulers::dpm_solver_sde::DpmSolverSde;
+use crate::schedulers::dpm_solver_singlestep::DpmSolverSinglestep;
 use crate::schedulers::euler::{Churn, Euler};
 use crate::schedulers::euler_ancestral::EulerAncestral;
 use crate::schedulers::flow_match_euler::FlowMatchEuler;
@@ -33,6 +36,7 @@ use crate::schedulers::pndm::Pndm;
 use crate::schedulers::predictor_corrector::PredictorCorrector;
 use crate::schedulers::probability_flow::ProbabilityFlow;
 use crate::schedulers::tcd::Tcd;
+use crate::schedulers::unipc::UniPc;
 use crate::spacing::Steps;
 
 /// A scheduler configuration. `None` means that the key is absent and the scheduler's own default
@@ -258,14 +262,15 @@ impl SchedulerConfig {
             SchedulerKind::FlowMatchEuler => Box::new(FlowMatchEuler::new(self, steps)?),
             SchedulerKind::ProbabilityFlow => Box::new(ProbabilityFlow::new(self, steps)?),
             SchedulerKind::PredictorCorrector => Box::new(PredictorCorrector::new(self, steps)?),
-            SchedulerKind::DpmSolverMultistep => Box::new(DpmSolverMultistep::new(self, steps)?),
-            _ => {
-                return Err(DiffusionError::Unsupported {
-                    option: "scheduler",
-                    value: kind.to_string(),
-                    hint: "",
-                });
+            SchedulerKind::DpmSolverMultistep
+            | SchedulerKind::DpmSolverMultistep3
+            | SchedulerKind::DpmSolverMultistepSde => {
+                Box::new(DpmSolverMultistep::of_kind(kind, self, steps)?)
             }
+            SchedulerKind::DpmSolverSinglestep => Box::new(DpmSolverSinglestep::new(self, steps)?),
+            SchedulerKind::DpmSolverSde => Box::new(DpmSolverSde::new(self, steps)?),
+            SchedulerKind::UniPc => Box::new(UniPc::new(self, steps)?),
+            SchedulerKind::Deis => Box::new(Deis::new(self, steps)?),
         })
     }
 
@@ -303,22 +308,6 @@ impl SchedulerConfig {
 
     pub(crate) fn final_sigmas_type(&self) -> FinalSigmasType {
         self.final_sigmas_type.unwrap_or(FinalSigmasType::Zero)
-    }
-
-    /// Refuses switches that are on and not implemented.
-    pub(crate) fn refuse_switches(
-        switches: &[(&'static str, Option<bool>)],
-    ) -> Result<(), DiffusionError> {
-        for &(option, value) in switches {
-            if value == Some(true) {
-                return Err(DiffusionError::Unsupported {
-                    option,
-                    value: "true".to_owned(),
-                    hint: "",
-                });
-            }
-        }
-        Ok(())
     }
 
     /// Refuses a named choice other than `accepted`.

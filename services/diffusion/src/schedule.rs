@@ -19,7 +19,7 @@ const EXP_RATE: f64 = 12.0;
 const SIGMOID_REACH: f32 = 6.0;
 /// Stands for zero in the last cumulative product of a schedule that was rescaled to zero terminal
 /// signal, so that its sigma stays finite: the smallest 16-bit float, 2^-24.
-const ALPHA_CUMPROD_FLOOR: f64 = 1.0 / 16_777_216.0;
+const ALPHA_CUMPROD_FLOOR: f32 = 1.0 / 16_777_216.0;
 
 /// What a scheduler assumes where the configuration names no betas.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -137,17 +137,18 @@ impl NoiseSchedule {
             })
     }
 
-    /// `sqrt((1 - alpha_cumprod) / alpha_cumprod)` for each timestep, rounded to 32 bits, rising.
+    /// `sqrt((1 - alpha_cumprod) / alpha_cumprod)` for each timestep, rising, computed in 32 bits as
+    /// the reference does.
     pub fn sigmas(&self) -> Vec<f64> {
         self.alphas_cumprod
             .iter()
             .map(|&alpha| {
                 let alpha = if alpha > 0.0 {
-                    alpha
+                    alpha as f32
                 } else {
                     ALPHA_CUMPROD_FLOOR
                 };
-                f64::from(((1.0 - alpha) / alpha).sqrt() as f32)
+                f64::from(((1.0 - alpha) / alpha).sqrt())
             })
             .collect()
     }
@@ -219,19 +220,21 @@ fn refuse_length(count: usize) -> Result<(), DiffusionError> {
 }
 
 /// Evenly spaced 32-bit values from `start` to `end`, counted from the nearer end, which keeps both
-/// ends exact.
+/// ends exact. The step is rounded to 32 bits, its multiple is added before rounding: what the
+/// reference's tensor library does with a fused multiply-add.
 fn linspace_f32(start: f32, end: f32, count: usize) -> Vec<f32> {
     if count == 1 {
         return vec![start];
     }
-    let step = (end - start) / (count - 1) as f32;
+    let step = f64::from((end - start) / (count - 1) as f32);
     (0..count)
         .map(|index| {
-            if index < count / 2 {
-                start + step * index as f32
+            let value = if index < count / 2 {
+                f64::from(start) + step * index as f64
             } else {
-                end - step * (count - 1 - index) as f32
-            }
+                f64::from(end) - step * (count - 1 - index) as f64
+            };
+            value as f32
         })
         .collect()
 }

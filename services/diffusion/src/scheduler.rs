@@ -134,7 +134,7 @@ const KINDS: [(SchedulerKind, &str, Option<&str>); 22] = [
 
 impl SchedulerKind {
     /// The schedulers that lead from noise to an image.
-    pub const GENERATIVE: [Self; 15] = [
+    pub const GENERATIVE: [Self; 21] = [
         Self::Ddpm,
         Self::Ddim,
         Self::Pndm,
@@ -145,6 +145,12 @@ impl SchedulerKind {
         Self::Kdpm2,
         Self::Kdpm2Ancestral,
         Self::DpmSolverMultistep,
+        Self::DpmSolverMultistep3,
+        Self::DpmSolverMultistepSde,
+        Self::DpmSolverSinglestep,
+        Self::DpmSolverSde,
+        Self::UniPc,
+        Self::Deis,
         Self::Lcm,
         Self::Tcd,
         Self::FlowMatchEuler,

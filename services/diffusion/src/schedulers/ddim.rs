@@ -1,13 +1,13 @@
 //! Denoising diffusion implicit models (Song, Meng and Ermon 2021, arXiv 2010.02502).
 
-use ndarray::{Array4, ArrayView4};
+use ndarray::ArrayView4;
 
 use crate::config::{SchedulerConfig, TimestepSpacing};
 use crate::error::DiffusionError;
 use crate::schedule::NoiseSchedule;
 use crate::scheduler::{NoiseLevel, Scheduler, SchedulerKind, StepOutput};
 use crate::schedulers::{
-    Conversion, Correction, StepCounter, map_triple, refuse_flow_prediction, refuse_shapes,
+    Conversion, Correction, StepCounter, refuse_flow_prediction, refuse_shapes, weighted_sum,
 };
 use crate::seed::NoiseSource;
 use crate::spacing::{Direction, Steps, falling_timesteps, refuse_steps, refuse_timesteps};
@@ -20,11 +20,11 @@ struct Transition {
     /// The noise level that the transition starts from.
     source: NoiseLevel,
     /// Weight of the noise-free sample in the next sample.
-    next_signal: f32,
+    next_signal: f64,
     /// Weight of the predicted noise in the next sample.
-    next_noise: f32,
+    next_noise: f64,
     /// Weight of fresh noise in the next sample: sigma_t of equation 16.
-    fresh_noise: f32,
+    fresh_noise: f64,
 }
 
 impl Transition {
@@ -45,9 +45,9 @@ impl Transition {
         Self {
             conversion: Conversion::new(config.prediction_type(), source.signal, source.noise),
             source,
-            next_signal: alpha_prod_next.sqrt() as f32,
-            next_noise: (beta_prod_next - fresh_noise * fresh_noise).max(0.0).sqrt() as f32,
-            fresh_noise: fresh_noise as f32,
+            next_signal: alpha_prod_next.sqrt(),
+            next_noise: (beta_prod_next - fresh_noise * fresh_noise).max(0.0).sqrt(),
+            fresh_noise,
         }
     }
 }
@@ -141,22 +141,20 @@ impl Chain {
         // 1. The predicted x0 of equation 12, corrected where the configuration says so.
         let pred_original_sample =
             conversion.corrected_original(self.correction, sample, model_output);
-        // 2. Equation 12: x0 and the direction pointing to x_t, each at its level.
-        let mut prev_sample: Array4<f32> = map_triple(
-            [pred_original_sample.view(), sample, model_output],
-            |original, sample, output| {
-                transition.next_signal * original
-                    + transition.next_noise * conversion.epsilon(sample, output)
-            },
-        );
-        // 3. Fresh noise. It is drawn in every step, also where its weight is zero, so that the
+        // 2. Fresh noise. It is drawn in every step, also where its weight is zero, so that the
         // stream of the reference is followed.
-        if self.eta > 0.0 {
-            let fresh = noise.normals(prev_sample.dim());
-            prev_sample.zip_mut_with(&fresh, |value, fresh| {
-                *value += transition.fresh_noise * fresh;
-            });
+        let fresh = (self.eta > 0.0).then(|| noise.normals(sample.dim()));
+        // 3. Equation 12: x0 and the direction pointing to x_t, each at its level, and the noise.
+        let (from_sample, from_output) = conversion.epsilon_weights();
+        let mut terms = vec![
+            (transition.next_signal, pred_original_sample.view()),
+            (transition.next_noise * from_sample, sample),
+            (transition.next_noise * from_output, model_output),
+        ];
+        if let Some(fresh) = &fresh {
+            terms.push((transition.fresh_noise, fresh.view()));
         }
+        let prev_sample = weighted_sum(&terms);
         Ok(StepOutput {
             prev_sample,
             pred_original_sample,

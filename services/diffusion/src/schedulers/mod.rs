@@ -3,7 +3,11 @@
 pub mod ddim;
 pub mod ddim_inverse;
 pub mod ddpm;
+pub mod deis;
+mod dpm_solver;
 pub mod dpm_solver_multistep;
+pub mod dpm_solver_sde;
+pub mod dpm_solver_singlestep;
 pub mod euler;
 pub mod euler_ancestral;
 pub mod flow_match_euler;
@@ -17,7 +21,9 @@ mod prediction;
 pub mod predictor_corrector;
 pub mod probability_flow;
 mod sigma_plan;
+mod solver_plan;
 pub mod tcd;
+pub mod unipc;
 
 use ndarray::{Array4, ArrayView4, CowArray, Ix4};
 

@@ -74,6 +74,20 @@ impl Conversion {
         self.epsilon.apply(sample, output)
     }
 
+    /// Weights of sample and model output in the noise.
+    pub(crate) fn epsilon_weights(self) -> (f64, f64) {
+        let Combination {
+            from_sample,
+            from_output,
+            factor,
+        } = self.epsilon;
+        let factor = f64::from(factor);
+        (
+            f64::from(from_sample) * factor,
+            f64::from(from_output) * factor,
+        )
+    }
+
     /// The guess of the noise-free sample, corrected.
     pub(crate) fn corrected_original(
         self,
