@@ -48,7 +48,7 @@ impl Envelope {
     pub fn sign(entry: &Entry, signer: &EntrySigner) -> Result<Self, ProvenanceError> {
         entry.check()?;
         let payload = entry.to_bytes();
-        let signature = signer.sign(&pre_authentication_encoding(&payload));
+        let signature = signer.sign(&pre_authentication_encoding(PAYLOAD_TYPE, &payload));
         let envelope = Self {
             payload,
             key_id: signer.public().label(),
@@ -87,7 +87,8 @@ impl Envelope {
                 found: self.key_id.clone(),
             });
         }
-        key.verify(&pre_authentication_encoding(&self.payload), &self.signature)?;
+        let message = pre_authentication_encoding(PAYLOAD_TYPE, &self.payload);
+        key.verify(&message, &self.signature)?;
         Entry::parse(&self.payload)
     }
 
@@ -151,10 +152,10 @@ impl TryFrom<Wire> for Envelope {
 }
 
 /// What is signed: PAE(type, body) of DSSE, which binds the type and both lengths.
-fn pre_authentication_encoding(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let header = format!(
-        "DSSEv1 {} {PAYLOAD_TYPE} {} ",
-        PAYLOAD_TYPE.len(),
+        "DSSEv1 {} {payload_type} {} ",
+        payload_type.len(),
         payload.len()
     );
     [header.as_bytes(), payload].concat()

@@ -32,6 +32,7 @@ mod encoding;
 pub mod entry;
 pub mod envelope;
 mod error;
+pub mod export;
 pub mod keys;
 pub mod merkle;
 pub mod note;
@@ -50,6 +51,7 @@ pub use entry::{
 };
 pub use envelope::Envelope;
 pub use error::ProvenanceError;
+pub use export::{ExportEncoding, ExportManifest, ExportWriter, SignedManifest};
 pub use keys::{
     CheckpointSigner, CheckpointVerifier, EntrySigner, EntryVerifier, PublicKeys, SecretSeed,
 };
