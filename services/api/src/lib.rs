@@ -9,6 +9,7 @@ pub mod engine;
 pub mod health;
 mod images;
 pub mod keys;
+pub mod metrics;
 pub mod native;
 mod pages;
 pub mod problem;

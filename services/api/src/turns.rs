@@ -1,9 +1,11 @@
 //! Turns: how many dear pieces of work run at once, and how many may wait.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::metrics::Histogram;
 
 /// No turn came: too many wait already, or the wait was too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +28,16 @@ pub enum NoTurn {
 #[derive(Debug)]
 pub struct Turn {
     _running: OwnedSemaphorePermit,
+    since: Instant,
+    durations: Option<&'static Histogram>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(durations) = self.durations {
+            durations.observe(self.since.elapsed());
+        }
+    }
 }
 
 /// A limited number of running places and a limited number of waiting places.
@@ -35,6 +47,7 @@ pub struct Turns {
     waiting: Arc<Semaphore>,
     waiting_max: usize,
     wait_max: Duration,
+    durations: Option<&'static Histogram>,
 }
 
 impl Turns {
@@ -46,6 +59,31 @@ impl Turns {
             waiting: Arc::new(Semaphore::new(waiting_max)),
             waiting_max,
             wait_max,
+            durations: None,
+        }
+    }
+
+    /// The same turns, and how long each is held is counted here.
+    #[must_use]
+    pub fn counted_in(self, durations: &'static Histogram) -> Self {
+        Self {
+            durations: Some(durations),
+            ..self
+        }
+    }
+
+    /// How many wait for their turn now, those apart that wait patiently.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting_max
+            .saturating_sub(self.waiting.available_permits())
+    }
+
+    fn turn(&self, running: OwnedSemaphorePermit) -> Turn {
+        Turn {
+            _running: running,
+            since: Instant::now(),
+            durations: self.durations,
         }
     }
 
@@ -56,7 +94,7 @@ impl Turns {
     pub async fn take(&self) -> Result<Turn, NoTurn> {
         const OPEN: &str = "the semaphores of turns are never closed";
         if let Ok(running) = Arc::clone(&self.running).try_acquire_owned() {
-            return Ok(Turn { _running: running });
+            return Ok(self.turn(running));
         }
         let full = NoTurn::QueueFull {
             waiting_max: self.waiting_max,
@@ -66,9 +104,7 @@ impl Turns {
             .map_err(|_| full)?;
         let turn = Arc::clone(&self.running).acquire_owned();
         match tokio::time::timeout(self.wait_max, turn).await {
-            Ok(running) => Ok(Turn {
-                _running: running.expect(OPEN),
-            }),
+            Ok(running) => Ok(self.turn(running.expect(OPEN))),
             Err(_) => {
                 let wait_ms = u64::try_from(self.wait_max.as_millis()).unwrap_or(u64::MAX);
                 Err(NoTurn::TimedOut { wait_ms })

@@ -32,6 +32,7 @@ mod connect;
 mod entries;
 mod error;
 mod export;
+mod gauges;
 mod hints;
 mod jobs;
 mod prompts;
@@ -52,6 +53,7 @@ pub use connect::{Ledger, LedgerOptions};
 pub use entries::{FOUND_MAX, RecordedEntry};
 pub use error::LedgerError;
 pub use export::{EntryWalk, WalkedEntry};
+pub use gauges::Gauges;
 pub use jobs::{
     ClaimedJob, Enqueued, Heartbeat, Job, JobEvent, JobEventKind, JobHint, JobHints,
     JobHintsReceiver, JobId, JobLimits, JobProgress, JobQueue, JobState, NewJob, WorkerTerms,

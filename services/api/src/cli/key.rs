@@ -8,7 +8,7 @@ use api::startup::Storage;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use ledger::{ClientId, ClientKey, Ledger, LedgerError, Scope};
-use provenance::PublicKeys;
+use provenance::{Digest, PublicKeys};
 use serde_json::{Value, json};
 
 use super::Outcome;
@@ -60,7 +60,8 @@ enum KeyCommand {
         #[command(flatten)]
         shared: Shared,
     },
-    /// Print the public keys that auditors need (the file retrace.pub)
+    /// Print the public keys that auditors need (the file retrace.pub), and on standard error their
+    /// fingerprint and validity
     #[command(after_help = EXAMPLES)]
     Show {
         #[command(flatten)]
@@ -194,6 +195,7 @@ fn show(shared: &Shared) -> Outcome {
         ))
     })?;
     let keys = PublicKeys::parse(&text).map_err(Failure::environment)?;
+    let fingerprint = Digest::of(text.as_bytes()).to_string();
     if shared.json {
         let lines: Vec<&str> = text.lines().collect();
         let report = json!({
@@ -201,10 +203,16 @@ fn show(shared: &Shared) -> Outcome {
             "entries": lines.first(),
             "checkpoint": lines.get(1),
             "path": path,
+            "fingerprint": fingerprint,
+            "valid_from_entry": 0,
+            "valid_until": null,
         });
         println!("{report}");
     } else {
         print!("{keys}");
+        // Beside the file, not in it: auditors compare these by another way than the file came.
+        eprintln!("fingerprint  {fingerprint} (sha256 of the file)");
+        eprintln!("valid        from entry 0 on; no end is set");
     }
     Ok(())
 }

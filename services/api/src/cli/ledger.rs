@@ -27,6 +27,9 @@ pub struct LedgerArgs {
 
 #[derive(Debug, Subcommand)]
 enum LedgerCommand {
+    /// Write all entries of a search to a file, with a signed manifest as its last line
+    #[command(after_help = EXPORT)]
+    Export(super::export::ExportArgs),
     /// Verify the whole ledger from its entries
     #[command(after_help = EXAMPLES)]
     Check {
@@ -38,10 +41,22 @@ enum LedgerCommand {
     },
 }
 
+const EXPORT: &str = "\
+Examples:
+  retrace ledger export --output all.ndjson
+  retrace ledger export --encoding csv --kind generation --client newsroom --output newsroom.csv
+  retrace-verify export all.ndjson --public-key retrace.pub
+
+An export ends in a line that signs for all lines before it and names the checkpoint that it is complete
+for. One without it is not whole. The same search under the same checkpoint gives the same rows.";
+
 impl LedgerArgs {
     /// Checks and reports.
     pub fn run(self) -> Outcome {
-        let LedgerCommand::Check { json, state } = self.command;
+        let (json, state) = match self.command {
+            LedgerCommand::Export(export) => return export.run(),
+            LedgerCommand::Check { json, state } => (json, state),
+        };
         let config = state.config(EngineOptions::default());
         super::async_runtime()?.block_on(async {
             let storage = Storage::open(&config).await?;

@@ -4,6 +4,7 @@
 //! [`Failure`] instead of printing and exiting, so that the exit code is decided in one place.
 
 mod environment;
+mod export;
 mod failure;
 mod generate;
 mod invert;

@@ -10,6 +10,7 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, ResponseError};
 
+use crate::metrics;
 use crate::problem::{Problem, kinds};
 use crate::request_id;
 
@@ -102,5 +103,6 @@ fn log(response: &ServiceResponse<BoxBody>, id: &str, started: Instant) {
         .unwrap_or_else(|| "no such path".to_owned());
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let (method, status) = (request.method().as_str(), response.status().as_u16());
+    metrics::observe_request(method, &path, status, started.elapsed());
     tracing::info!(request_id = id, method, path, status, ms, "answered");
 }

@@ -61,7 +61,7 @@ pub(super) struct EntryQuery {
 }
 
 impl EntryQuery {
-    fn filter(self) -> Result<EntryFilter, Problem> {
+    pub(super) fn filter(self) -> Result<EntryFilter, Problem> {
         let order = match self.order.as_deref() {
             None | Some("desc") => Order::Descending,
             Some("asc") => Order::Ascending,

@@ -4,8 +4,10 @@
 mod checkpoint;
 mod edge;
 mod entries;
+mod export;
 mod generations;
 mod health;
+mod metrics;
 mod openapi;
 mod scores;
 mod tiles;
@@ -61,6 +63,7 @@ fn configure(config: &mut web::ServiceConfig) {
         .service(post("/v1/images/generations", generations::create))
         .service(post("/v1/scores", scores::create))
         .service(get("/v1/entries", entries::list))
+        .service(get("/v1/entries/export", export::export))
         .service(get("/v1/entries/{index}", entries::get))
         .service(get("/v1/entries/{index}/proof", entries::proof))
         .service(get("/v1/entries/{index}/bundle", entries::bundle))
@@ -72,6 +75,7 @@ fn configure(config: &mut web::ServiceConfig) {
         .service(get("/tile/{level}/{index:.*}", tiles::hashes))
         .service(get("/healthz", health::healthz))
         .service(get("/readyz", health::readyz))
+        .service(get("/metrics", metrics::metrics))
         .configure(openapi::configure)
         .configure(crate::pages::configure);
 }

@@ -6,7 +6,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{checkpoint, entries, generations, health, scores, tiles};
+use super::{checkpoint, entries, export, generations, health, metrics, scores, tiles};
 
 /// The interface's own description.
 #[derive(OpenApi)]
@@ -22,6 +22,7 @@ use super::{checkpoint, entries, generations, health, scores, tiles};
         scores::create,
         entries::list,
         entries::get,
+        export::export,
         entries::proof,
         entries::bundle,
         entries::image,
@@ -32,6 +33,7 @@ use super::{checkpoint, entries, generations, health, scores, tiles};
         tiles::entries,
         health::healthz,
         health::readyz,
+        metrics::metrics,
     ),
     tags(
         (name = "images", description = "Generate and sign"),

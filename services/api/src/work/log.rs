@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ledger::{EntryFilter, EntryWalk};
+use ledger::{EntryFilter, EntryWalk, Gauges};
 use provenance::{Tile, TreeSize};
 
 use super::WorkError;
@@ -32,4 +32,13 @@ pub async fn walk(
     state
         .run(async move { Ok(ledger.walk(filter, tree_size).await?) })
         .await
+}
+
+/// Sizes of the log and of its queues.
+///
+/// # Errors
+/// When the database fails.
+pub async fn gauges(state: &Arc<AppState>) -> Result<Gauges, WorkError> {
+    let ledger = state.ledger.clone();
+    state.run(async move { Ok(ledger.gauges().await?) }).await
 }

@@ -5,6 +5,7 @@
 
 mod audit;
 mod error;
+mod export;
 mod file;
 mod generate;
 mod idempotency;
@@ -21,9 +22,10 @@ pub use audit::{
     search,
 };
 pub use error::WorkError;
+pub use export::{Export, ExportOrder, export};
 pub use generate::{GenerateAnswer, OnProgress, RecordedPicture, generate, generate_once, render};
 pub use idempotency::{Idempotency, IdempotencyKey};
-pub use log::{tile, walk};
+pub use log::{gauges, tile, walk};
 pub use order::{FileOptions, GenerateOrder};
 pub use picture::{heatmap_picture, to_picture};
 pub use plan::Plan;
