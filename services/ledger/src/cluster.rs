@@ -3,8 +3,8 @@
 //! Several processes of one machine share it. Everyone who uses it holds a shared file lock, which the
 //! kernel releases when a process dies. The first one starts the server, later ones attach, and the
 //! last one to leave stops it, whoever started it. When all users were killed the server goes on alone;
-//! the next start finds it, attaches, and stops it at its end. A server that was killed itself leaves a
-//! stale pid file; the next start recovers from the write-ahead log.
+//! the next start finds it, attaches, and stops it at its end. A server that was killed itself is
+//! started again by whoever uses it, or by the next start, and recovers from the write-ahead log.
 //!
 //! The server listens on a unix socket only, in a folder that one user may enter. Postgres refuses to
 //! run as root: a service started by root runs it as user 65534 (`nobody`). When that user cannot reach
@@ -14,6 +14,7 @@
 mod locks;
 mod place;
 mod postmaster;
+mod supervision;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -25,6 +26,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use self::locks::{Locks, UserLock};
 use self::place::Place;
 use self::postmaster::Watched;
+use self::supervision::Supervision;
 use crate::LedgerError;
 use crate::blocking::blocking;
 
@@ -65,6 +67,7 @@ pub struct PrivateCluster {
     place: Place,
     locks: Locks,
     user: Option<UserLock>,
+    supervision: Supervision,
     // Kept for its thread's sake: in a mutex because a channel's receiver is not `Sync`.
     _watched: Option<Mutex<Watched>>,
 }
@@ -95,6 +98,7 @@ impl PrivateCluster {
             };
             runtime.block_on(prepare(&place.socket))?;
             Ok(Self {
+                supervision: Supervision::start(place.clone()),
                 place,
                 locks,
                 user: Some(user),
@@ -165,6 +169,7 @@ impl PrivateCluster {
         let Some(user) = self.user.take() else {
             return Ok(());
         };
+        self.supervision.stop();
         let door = self.locks.enter()?;
         if user.is_last(&door) {
             postmaster::stop(&self.place);

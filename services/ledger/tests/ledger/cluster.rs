@@ -11,7 +11,7 @@ use ledger::cluster::{ClusterOptions, PrivateCluster};
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 
-use crate::support::binaries;
+use crate::support::{binaries, until};
 
 /// Tells a child process of a test where to start a cluster.
 const CHILD: &str = "LEDGER_TEST_CLUSTER";
@@ -111,6 +111,26 @@ async fn a_killed_server_is_started_again() {
     drop(first);
     assert!(answers(&second).await);
     second.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_dies_under_its_users_is_started_again_by_one_of_them() {
+    let folder = temporary_folder();
+    let options = options(folder.path());
+    let first = PrivateCluster::start_or_attach(&options).await.unwrap();
+    let second = PrivateCluster::start_or_attach(&options).await.unwrap();
+    first.create_database("kept").await.unwrap();
+    let killed = server_pid(first.home()).unwrap();
+    kill_server(first.home());
+    until(async || answers(&first).await).await;
+    assert_ne!(server_pid(first.home()), Some(killed));
+    PgConnection::connect(&second.database_url("kept"))
+        .await
+        .unwrap();
+    let home = first.home().to_owned();
+    first.stop().await.unwrap();
+    second.stop().await.unwrap();
+    assert_eq!(server_pid(&home), None);
 }
 
 #[tokio::test]
