@@ -11,7 +11,11 @@ fn every_page_answers_and_says_what_it_is_for() {
     for (path, words) in [
         ("/", &["Retrace", "/studio", "/review", "/ledger"][..]),
         ("/studio", &["<form", "name=\"prompt\""]),
-        ("/review", &["<form", "type=\"file\"", "face swap"]),
+        (
+            "/review",
+            &["<form", "type=\"file\"", "face swap", "open_case"],
+        ),
+        ("/cases", &["kept", "/review"]),
         ("/ledger", &["/ledger/0", "checkpoint"]),
         ("/ledger/0", &["retrace-verify bundle", "leaf"]),
         ("/docs/", &["<html"]),
@@ -37,7 +41,7 @@ fn every_page_answers_and_says_what_it_is_for() {
 fn pages_load_nothing_from_elsewhere() {
     let service = spawn_app();
     let client = service.client();
-    for path in ["/", "/studio", "/review", "/ledger"] {
+    for path in ["/", "/studio", "/review", "/cases", "/ledger"] {
         let text = client.get(path).text();
         for attribute in ["src=\"", "action=\"", "<link href=\""] {
             for (place, _) in text.match_indices(attribute) {
@@ -79,6 +83,12 @@ fn the_description_of_the_interface_names_every_path_of_the_three_journeys() {
     for path in [
         "/v1/images/generations",
         "/v1/scores",
+        "/v1/cases",
+        "/v1/cases/{id}",
+        "/v1/cases/{id}/image",
+        "/v1/cases/{id}/upload",
+        "/v1/cases/{id}/notes",
+        "/v1/cases/{id}/close",
         "/v1/entries",
         "/v1/entries/{index}",
         "/v1/entries/{index}/proof",
@@ -106,4 +116,32 @@ fn the_state_of_the_service_names_its_models_and_fences() {
             "{health}"
         );
     }
+}
+
+#[test]
+fn the_review_shows_every_step_out_and_back_and_the_curve_against_photographs() {
+    let service = spawn_app();
+    let (media_type, body) = tests::client::form(&tests::client::UploadedFile {
+        name: "coffee.png",
+        media_type: "image/png",
+        bytes: &tests::service::photograph("coffee.png"),
+    });
+    let page = service.client().post("/review", (&media_type, &body), &[]);
+    let text = page.text();
+    assert_eq!(page.status, 200, "{text}");
+    for words in [
+        "What this means",
+        "What it does not mean",
+        "The trace against photographs",
+        "the photo prior",
+        "class=\"curve-band\"",
+        "data-print",
+    ] {
+        assert!(text.contains(words), "{words}");
+    }
+    // Six levels of the prior in three rows; the generator's start, and its 20 steps both ways.
+    let tiles = text.matches("<li><img src=\"data:image/png;base64,");
+    assert_eq!(tiles.count(), 3 * 6 + 1 + 2 * 20);
+    let style = service.client().get("/assets/retrace.css").text();
+    assert!(style.contains("@media print") && style.contains("@page"));
 }

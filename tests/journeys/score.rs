@@ -175,3 +175,116 @@ fn an_upload_as_json_scores_like_one_as_a_form() {
         .expect_ok();
     assert_eq!(as_json["raw_score"], as_form["raw_score"]);
 }
+
+/// A PNG with one more chunk behind its header.
+fn with_chunk(file: &[u8], kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let checked = [kind as &[u8], data].concat();
+    let mut crc = u32::MAX;
+    for byte in &checked {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0xEDB8_8320 * (crc & 1));
+        }
+    }
+    let length = u32::try_from(data.len()).unwrap().to_be_bytes();
+    let chunk = [&length[..], &checked, &(!crc).to_be_bytes()].concat();
+    // Signature, length, name, 13 bytes of header and checksum.
+    [&file[..33], &chunk, &file[33..]].concat()
+}
+
+#[test]
+fn an_animation_is_refused_with_its_reason_on_the_page_too() {
+    let service = spawn_app();
+    let client = service.client();
+    let still = photograph("coffee.png");
+    let animated = with_chunk(&still, b"acTL", &[0, 0, 0, 12, 0, 0, 0, 0]);
+    let detail = client
+        .score_png(&animated)
+        .expect_problem(422, "unreadable-file");
+    assert!(detail.contains("animation of 12 frames"), "{detail}");
+    let (media_type, body) = tests::client::form(&UploadedFile {
+        name: "a.png",
+        media_type: "image/png",
+        bytes: &animated,
+    });
+    let page = client.post("/review", (&media_type, &body), &[]);
+    assert_eq!(page.status, 422);
+    assert!(page.text().contains("animation of 12 frames"));
+}
+
+#[test]
+fn a_picture_that_a_camera_turned_is_scored_as_stored_and_shown_upright() {
+    let service = spawn_app();
+    let client = service.client();
+    let stored = photograph("coffee.png");
+    let orientation = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    let turned = with_chunk(&stored, b"eXIf", orientation);
+    let plain = client.score_png(&stored).expect_ok();
+    let turned = client.score_png(&turned).expect_ok();
+    assert_eq!(turned["image"]["orientation"], 6);
+    for member in ["raw_score", "probability", "verdict"] {
+        assert_eq!(turned[member], plain[member], "{member}");
+    }
+    assert_eq!(
+        turned["image"]["pixel_sha256"],
+        plain["image"]["pixel_sha256"]
+    );
+    let note = turned["image"]["notes"][0].as_str().unwrap();
+    assert!(note.contains("upright"), "{note}");
+    let heatmap = |answer: &Value| {
+        use base64::Engine as _;
+        let encoded = answer["heatmap"]["png_base64"].as_str().unwrap();
+        let png = base64::engine::general_purpose::STANDARD
+            .decode(encoded)
+            .unwrap();
+        let picture = media::decode(&png, &Limits::default()).unwrap();
+        (picture.width, picture.height)
+    };
+    let (width, height) = heatmap(&plain);
+    assert_eq!(heatmap(&turned), (height, width));
+}
+
+#[test]
+fn a_panorama_is_scored_and_one_lower_than_a_patch_is_too_small() {
+    let service = spawn_app();
+    let client = service.client();
+    let panorama = |height: u32| {
+        let rgb: Vec<u8> = (0..6_000 * height)
+            .flat_map(|at| {
+                let hash = at.wrapping_mul(2_654_435_761);
+                [(hash >> 24) as u8, (hash >> 16) as u8, (at % 251) as u8]
+            })
+            .collect();
+        media::encode_png(6_000, height, &rgb, &[]).unwrap()
+    };
+    let wide = client.score_png(&panorama(130)).expect_ok();
+    assert!(wide["probability"].is_number(), "{wide}");
+    assert_eq!(
+        wide["trace_curve"]["log_rms"].as_array().map(Vec::len),
+        Some(6)
+    );
+    let flat = client.score_png(&panorama(100)).expect_ok();
+    assert_eq!(flat["reason"], "too_small");
+    assert_eq!(flat["trace_curve"], Value::Null);
+}
+
+#[test]
+fn what_a_file_says_about_itself_is_shown_as_text_and_never_as_markup() {
+    let service = spawn_app();
+    let hostile =
+        "<img src=x onerror=alert(1)>\nSteps: 20, Sampler: <script>alert(2)</script>, Seed: 1";
+    let file = with_chunk(
+        &photograph("coffee.png"),
+        b"tEXt",
+        &[b"parameters\0", hostile.as_bytes()].concat(),
+    );
+    let (media_type, body) = tests::client::form(&UploadedFile {
+        name: "\u{22}><script>alert(3)</script>.png",
+        media_type: "image/png",
+        bytes: &file,
+    });
+    let page = service.client().post("/review", (&media_type, &body), &[]);
+    assert_eq!(page.status, 200, "{}", page.text());
+    let text = page.text();
+    assert!(!text.contains("<script>alert") && !text.contains("<img src=x"));
+}

@@ -70,3 +70,8 @@ for (const block of document.querySelectorAll("[data-copy]")) {
   });
   box.append(block, button);
 }
+
+// A button that opens the browser's print dialog.
+for (const button of document.querySelectorAll("[data-print]")) {
+  button.addEventListener("click", () => window.print());
+}

@@ -32,19 +32,7 @@ impl ImageStore {
         if path.is_file() && self.get(&digest).is_ok() {
             return Ok(digest);
         }
-        let folder = path
-            .parent()
-            .expect("the path has the folder of its first digits");
-        fs::create_dir_all(folder)?;
-        let mut file = tempfile::Builder::new()
-            .prefix(".new-")
-            .tempfile_in(folder)?;
-        file.write_all(image)?;
-        file.as_file().sync_all()?;
-        // A crash here leaves a temporary file that nothing names: waste, not damage.
-        file.persist(&path).map_err(|refused| refused.error)?;
-        sync_folder(folder)?;
-        sync_folder(&self.folder)?;
+        store_durably(&self.folder, &path, image)?;
         Ok(digest)
     }
 
@@ -66,6 +54,25 @@ impl ImageStore {
         let name = digest.to_string();
         self.folder.join(&name[..2]).join(format!("{name}.png"))
     }
+}
+
+/// Beginning of the names of files that are being written.
+pub(crate) const TEMPORARY: &str = ".new-";
+
+/// Writes a file of a store so that it is there whole or not at all, even after a crash. `path` lies
+/// in the store's folder or in a folder of it, which is made where it is missing.
+pub(crate) fn store_durably(store: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().expect("a file of a store lies in a folder");
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    // A crash here leaves a temporary file that nothing names: waste, not damage.
+    file.persist(path).map_err(|refused| refused.error)?;
+    sync_folder(folder)?;
+    sync_folder(store)
 }
 
 /// Makes renames and new files in a folder durable.

@@ -4,7 +4,12 @@
 //! translate domain values into the structures of [`view`]; templates lay these out.
 
 mod assets;
+mod case;
+mod case_view;
+mod cases;
+mod curve;
 mod entry;
+mod findings;
 mod guard;
 mod home;
 mod ledger;
@@ -16,6 +21,7 @@ mod review;
 mod search;
 mod session;
 mod sign_in;
+mod strips;
 mod studio;
 mod view;
 mod visitor;
@@ -45,6 +51,11 @@ pub fn configure(config: &mut ServiceConfig) {
             review::show,
             Some(web::post().to(review::examine)),
         ))
+        .service(page("/cases", cases::show, None))
+        .service(page("/cases/{id}", case::show, None))
+        .service(form("/cases/{id}/notes", web::post().to(case::add_note)))
+        .service(form("/cases/{id}/close", web::post().to(case::close)))
+        .service(form("/cases/{id}/erase", web::post().to(case::erase)))
         .service(page("/ledger", ledger::show, None))
         .service(page("/ledger/{index}", entry::show, None))
         .service(page(
@@ -52,11 +63,7 @@ pub fn configure(config: &mut ServiceConfig) {
             sign_in::show,
             Some(web::post().to(sign_in::enter)),
         ))
-        .service(
-            web::resource("/sign-out")
-                .wrap(from_fn(guard::guard))
-                .route(web::post().to(sign_in::leave)),
-        )
+        .service(form("/sign-out", web::post().to(sign_in::leave)))
         .service(
             web::resource("/assets/{name}")
                 .route(web::get().to(assets::get))
@@ -94,6 +101,25 @@ where
         None => page,
     }
     .wrap(from_fn(guard::guard))
+}
+
+/// A form that has no page of its own.
+fn form(
+    path: &str,
+    form: Route,
+) -> Resource<
+    impl actix_web::dev::ServiceFactory<
+        actix_web::dev::ServiceRequest,
+        Config = (),
+        Response = actix_web::dev::ServiceResponse<impl actix_web::body::MessageBody>,
+        Error = Error,
+        InitError = (),
+    >,
+> {
+    web::resource(path)
+        .app_data(web::FormConfig::default().error_handler(form_error))
+        .route(form)
+        .wrap(from_fn(guard::guard))
 }
 
 fn query_error(error: QueryPayloadError, _: &HttpRequest) -> Error {

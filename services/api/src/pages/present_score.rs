@@ -2,6 +2,7 @@
 
 use detector::calibration::StratumThresholds;
 use detector::{Assessment, Evidence, Heatmap, Verdict};
+use media::Orientation;
 
 use super::view::{EvidenceView, HeatCell, HeatmapView, OwnEntryView, ProbabilityView};
 
@@ -14,6 +15,30 @@ pub(super) fn verdict(verdict: Verdict) -> (&'static str, &'static str) {
         Verdict::LikelyGenerated => ("Likely generated", "generated"),
         Verdict::LikelyNotGenerated => ("Likely not generated", "not-generated"),
         Verdict::Inconclusive => ("Inconclusive", "inconclusive"),
+    }
+}
+
+/// What the verdict says, and what it does not say, in plain words.
+pub(super) fn meaning_of(verdict: Verdict) -> (&'static str, &'static str) {
+    match verdict {
+        Verdict::LikelyGenerated => (
+            "The noise in this picture looks like what image generators leave. At the threshold, about \
+             one photograph in twenty of the calibration set would be called this too.",
+            "It does not say which model made it, who did, or that anything it shows is untrue. Strong \
+             noise reduction, retouching or upscaling can do the same to a photograph.",
+        ),
+        Verdict::LikelyNotGenerated => (
+            "The noise in this picture looks like that of photographs. At the threshold, about one \
+             generated picture in twenty of the calibration set would be called this too.",
+            "It does not say that the picture is true, unedited or what its caption claims. A face \
+             swap, a painted-out object, a photograph of a screen are outside what is looked for.",
+        ),
+        Verdict::Inconclusive => (
+            "The trace does not decide. Most pictures end here: photographs and generated pictures \
+             both do.",
+            "It is no sign in either direction. Look at the other evidence, at where the picture comes \
+             from, and ask for a copy nearer to the original.",
+        ),
     }
 }
 
@@ -200,19 +225,28 @@ fn describe(finding: &Evidence) -> (String, &'static str, &'static str) {
     }
 }
 
-/// The heatmap over `picture`, a reduced copy of the upload; none where no patch was looked at.
-pub(super) fn heatmap(heatmap: &Heatmap, picture: String) -> HeatmapView {
+/// The heatmap over `picture`, a reduced and upright copy of the upload, where it is still there.
+pub(super) fn heatmap(
+    heatmap: &Heatmap,
+    orientation: Orientation,
+    picture: Option<String>,
+) -> HeatmapView {
     let side = heatmap.side as f32;
+    let stored = (heatmap.width, heatmap.height);
+    let place = |x, y| orientation.upright_square((x, y), heatmap.side, stored);
     let cells: Vec<HeatCell> = heatmap
         .cells
         .iter()
-        .map(|cell| HeatCell {
-            x: cell.x as f32,
-            y: cell.y as f32,
-            width: side,
-            height: side,
-            step: heat_step(cell.raw_score),
-            label: format!("raw score {:.2}", cell.raw_score),
+        .map(|cell| {
+            let (x, y) = place(cell.x, cell.y);
+            HeatCell {
+                x: x as f32,
+                y: y as f32,
+                width: side,
+                height: side,
+                step: heat_step(cell.raw_score),
+                label: format!("raw score {:.2}", cell.raw_score),
+            }
         })
         .collect();
     let caption = if cells.is_empty() {
@@ -231,18 +265,18 @@ pub(super) fn heatmap(heatmap: &Heatmap, picture: String) -> HeatmapView {
         .iter()
         .max_by(|a, b| a.raw_score.total_cmp(&b.raw_score));
     let alt = highest.map_or("The examined picture.".to_owned(), |cell| {
+        let (x, y) = place(cell.x, cell.y);
         format!(
             "The examined picture with {} coloured patches; the one most like diffusion output \
-             starts at column {}, row {}.",
-            heatmap.cells.len(),
-            cell.x,
-            cell.y
+             starts at column {x}, row {y}.",
+            heatmap.cells.len()
         )
     });
+    let (width, height) = orientation.upright_size(heatmap.width, heatmap.height);
     HeatmapView {
         picture,
-        width: heatmap.width,
-        height: heatmap.height,
+        width,
+        height,
         cells,
         caption,
         alt,

@@ -1,24 +1,20 @@
 //! `/review`
 
-use ::ledger::Scope;
+use ::ledger::{CaseId, Scope};
 use actix_multipart::Multipart;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use media::MediaError;
 
-use super::view::{Fact, Place, ReviewPage, ReviewResult, Strip, StripTile};
+use super::findings::{self, Shown};
+use super::view::{Fact, Findings, Place, ReviewPage, ReviewResult};
 use super::visitor::{PageError, Visitor, shown, shown_error};
-use super::{pictures, present, present_score, respond};
+use super::{pictures, present, respond, strips};
 use crate::config::Limits;
 use crate::engine::Engine;
-use crate::work::{self, Examination, InversionStrip, RecordedScore, ScoreAnswer, WorkError};
-
-/// Pictures of the way to noise.
-const STRIP_PICTURES: usize = 8;
-/// Longest side of the examined picture in the page.
-const PICTURE_SIDE_MAX: u32 = 720;
-/// Longest file name that is repeated.
-const FILE_NAME_CHARS_MAX: usize = 120;
+use crate::problem::Problem;
+use crate::routes::{FormFields, UploadForm};
+use crate::work::{self, Examination, RecordedScore, ScoreAnswer, ScoreReport, WorkError};
 
 /// The empty form.
 pub(super) async fn show(visitor: Visitor) -> Result<HttpResponse, PageError> {
@@ -26,7 +22,7 @@ pub(super) async fn show(visitor: Visitor) -> Result<HttpResponse, PageError> {
     Ok(respond::page(StatusCode::OK, &page(&visitor)))
 }
 
-/// Scores the upload and shows what was found.
+/// Scores the upload, keeps it in a case where that was asked for, and shows what was found.
 pub(super) async fn examine(
     visitor: Visitor,
     request: HttpRequest,
@@ -35,31 +31,24 @@ pub(super) async fn examine(
     visitor.require(Scope::Score)?;
     let mut page = page(&visitor);
     let form = Multipart::new(request.headers(), payload);
-    let mut upload = match crate::routes::read_form(&visitor.state, form).await {
-        Ok(upload) => upload,
-        Err(problem) => {
-            let status = StatusCode::from_u16(problem.kind.status);
-            page.problem = Some(shown(&problem));
-            return Ok(respond::page(
-                status.unwrap_or(StatusCode::BAD_REQUEST),
-                &page,
-            ));
+    let form = crate::routes::read_form(&visitor.state, form, FormFields::Page).await;
+    let answer = match form {
+        Ok(form) => {
+            page.note = form.note.clone().unwrap_or_default();
+            if form.note.is_some() && !form.open_case {
+                let detail = "a note belongs to a case: tick the box that keeps the picture, or \
+                              leave the note empty";
+                return Ok(refused(page, &Problem::invalid("note", detail)));
+            }
+            answer(&visitor, form).await
         }
+        Err(problem) => return Ok(refused(page, &problem)),
     };
-    upload.strip_pictures = STRIP_PICTURES;
-    let name = file_name(upload.file_name.as_deref());
-    let answer = work::score(&visitor.state, &visitor.caller, upload).await;
-    let engine = std::sync::Arc::clone(&visitor.state.engine);
-    let shown = match answer {
-        Ok(answer) => web::block(move || result(&engine, &name, &answer))
-            .await
-            .map_err(|_| WorkError::Interrupted)
-            .and_then(|result| result.map_err(WorkError::Encode)),
-        Err(error) => Err(error),
-    };
-    match shown {
-        Ok(result) => {
+    match answer {
+        Ok((found, result)) => {
+            page.found = Some(found);
             page.result = Some(result);
+            page.note = String::new();
             Ok(respond::page(StatusCode::OK, &page))
         }
         Err(error) => {
@@ -70,6 +59,36 @@ pub(super) async fn examine(
     }
 }
 
+/// The page with the refusal of a form that could not be read.
+fn refused(mut page: ReviewPage, problem: &Problem) -> HttpResponse {
+    let status = StatusCode::from_u16(problem.kind.status);
+    page.problem = Some(shown(problem));
+    respond::page(status.unwrap_or(StatusCode::BAD_REQUEST), &page)
+}
+
+/// Scores and lays out.
+async fn answer(
+    visitor: &Visitor,
+    form: UploadForm,
+) -> Result<(Findings, ReviewResult), WorkError> {
+    let (state, caller) = (&visitor.state, &visitor.caller);
+    let mut upload = form.upload;
+    upload.strip_pictures = strips::STRIP_PICTURES;
+    let name = upload.file_name.clone();
+    let (case, answer) = if form.open_case {
+        let opened = work::open_case(state, caller, upload, form.note).await?;
+        (Some(opened.id), opened.answer)
+    } else {
+        (None, work::score(state, caller, upload).await?)
+    };
+    let engine = std::sync::Arc::clone(&state.engine);
+    let drawing = move || lay_out(&engine, name.as_deref(), (case, &answer));
+    let drawn = web::block(drawing).await;
+    drawn
+        .map_err(|_| WorkError::Interrupted)?
+        .map_err(WorkError::Encode)
+}
+
 fn page(visitor: &Visitor) -> ReviewPage {
     let limits = &visitor.state.config.limits;
     ReviewPage {
@@ -77,7 +96,10 @@ fn page(visitor: &Visitor) -> ReviewPage {
         bytes_max: limits.upload_bytes_max,
         limits: limits_line(limits),
         scope: detector::SCOPE,
+        note: String::new(),
+        note_chars_max: ::ledger::NOTE_CHARS_MAX,
         problem: None,
+        found: None,
         result: None,
     }
 }
@@ -90,71 +112,30 @@ fn limits_line(limits: &Limits) -> String {
     )
 }
 
-/// The name that the browser sent, shortened.
-fn file_name(name: Option<&str>) -> String {
-    let name = name
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .unwrap_or("the upload");
-    name.chars()
-        .filter(|letter| !letter.is_control())
-        .take(FILE_NAME_CHARS_MAX)
-        .collect()
-}
-
 /// Draws pictures: for a blocking thread.
-fn result(engine: &Engine, name: &str, answer: &ScoreAnswer) -> Result<ReviewResult, MediaError> {
-    let ScoreAnswer {
-        examination,
-        recorded,
-        ..
-    } = answer;
-    let assessment = &examination.assessment;
-    let thresholds = stratum(examination).and_then(|stratum| {
-        engine
-            .detector()
-            .ok()
-            .and_then(|slot| slot.thresholds.of(stratum))
-    });
-    let (verdict, verdict_class) = present_score::verdict(assessment.verdict);
-    let index = recorded.leaf_index.get();
+fn lay_out(
+    engine: &Engine,
+    name: Option<&str>,
+    (case, answer): (Option<CaseId>, &ScoreAnswer),
+) -> Result<(Findings, ReviewResult), MediaError> {
+    let (examination, recorded) = (&answer.examination, &answer.recorded);
     let decoded = &examination.decoded;
     let picture = work::to_picture(decoded.width, decoded.height, &decoded.rgb)?;
-    let picture = pictures::inline(&picture.fit(PICTURE_SIDE_MAX))?;
-    Ok(ReviewResult {
-        file_name: name.to_owned(),
-        verdict,
-        verdict_class,
-        reason: present_score::sentence(assessment.reason.sentence()),
-        probability: present_score::probability(assessment, thresholds),
-        no_probability: "Nothing could be measured on this picture.".to_owned(),
-        own_entry: present_score::own_entry(assessment),
-        evidence: present_score::evidence(assessment),
-        heatmap: Some(present_score::heatmap(&assessment.heatmap, picture)),
-        strips: examination
-            .strip
-            .as_ref()
-            .map(strips)
-            .transpose()?
-            .unwrap_or_default(),
+    let shown = Shown {
+        picture: Some(picture.upright(decoded.orientation)),
+        strips: strips::draw(examination)?,
+    };
+    let report = ScoreReport::new(engine, examination);
+    let index = recorded.leaf_index.get();
+    let result = ReviewResult {
         entry_index: index,
         bundle: pictures::inline_bundle(&recorded.bundle),
         bundle_name: present::bundle_name(index),
         facts: facts(examination, recorded),
         command: present::verify_command(index, false),
-    })
-}
-
-/// The stratum that the picture's measured quality falls into.
-fn stratum(examination: &Examination) -> Option<&str> {
-    examination
-        .assessment
-        .evidence
-        .iter()
-        .find_map(|finding| match finding {
-            detector::Evidence::PriorTrace { stratum, .. } => Some(stratum.as_str()),
-            _ => None,
-        })
+        case: case.map(CaseId::get),
+    };
+    Ok((findings::lay_out(&report, name, shown)?, result))
 }
 
 fn facts(examination: &Examination, recorded: &RecordedScore) -> Vec<Fact> {
@@ -180,54 +161,4 @@ fn facts(examination: &Examination, recorded: &RecordedScore) -> Vec<Fact> {
         ),
         Fact::mono("Salt", hex::encode(recorded.upload_salt)),
     ]
-}
-
-/// Out to noise and back.
-fn strips(strip: &InversionStrip) -> Result<Vec<Strip>, MediaError> {
-    let size = if strip.resized {
-        ", after resizing to the generator's own size"
-    } else {
-        ""
-    };
-    let tile = |picture: &onnx::Picture, caption: &str| {
-        Ok(StripTile {
-            source: pictures::inline_output(picture)?,
-            caption: caption.to_owned(),
-            alt: format!("The picture, {caption}"),
-        })
-    };
-    let count = strip.to_noise.len();
-    let mut forward = vec![tile(&strip.autoencoded, "start")?];
-    for (place, picture) in strip.to_noise.iter().enumerate() {
-        let caption = match place + 1 {
-            last if last == count => "noise".to_owned(),
-            // The pictures are spread evenly over the steps.
-            done => format!("{} %", done * 100 / count),
-        };
-        forward.push(tile(picture, &caption)?);
-    }
-    let mut back = Vec::new();
-    if let Some(noise) = strip.to_noise.last() {
-        back.push(tile(noise, "noise")?);
-    }
-    back.push(tile(&strip.reconstruction, "came back")?);
-    let forward = Strip {
-        title: "Inversion, towards noise",
-        explanation: format!(
-            "This service's own generator ({}) leads the picture to noise by DDIM inversion{size}. \
-             The strip belongs to the question whether this one generator made the picture; the \
-             probability above rests on another model, the photo prior.",
-            strip.model
-        ),
-        tiles: forward,
-    };
-    let back = Strip {
-        title: "The reverse process, from that noise",
-        explanation:
-            "What the same generator makes of the noise. Its own outputs come back almost \
-                      unchanged; other pictures less so."
-                .to_owned(),
-        tiles: back,
-    };
-    Ok(vec![forward, back])
 }

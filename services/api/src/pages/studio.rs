@@ -247,6 +247,7 @@ fn strip(image: &RecordedPicture) -> Result<Option<Strip>, WorkError> {
     Ok(Some(Strip {
         title: "The reverse process",
         explanation,
+        large: false,
         tiles,
     }))
 }

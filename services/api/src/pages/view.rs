@@ -11,6 +11,7 @@ pub(crate) enum Place {
     Home,
     Studio,
     Review,
+    Cases,
     Ledger,
     /// A page outside the navigation: sign-in, errors.
     Elsewhere,
@@ -102,6 +103,8 @@ pub(crate) struct StripTile {
 pub(crate) struct Strip {
     pub(crate) title: &'static str,
     pub(crate) explanation: String,
+    /// Whether the pictures are large enough to be shown larger.
+    pub(crate) large: bool,
     pub(crate) tiles: Vec<StripTile>,
 }
 
@@ -231,7 +234,8 @@ pub(crate) struct HeatCell {
 /// The examined picture with the heat above it.
 #[derive(Clone, Debug)]
 pub(crate) struct HeatmapView {
-    pub(crate) picture: String,
+    /// None where the upload is not kept any more.
+    pub(crate) picture: Option<String>,
     pub(crate) width: u32,
     pub(crate) height: u32,
     pub(crate) cells: Vec<HeatCell>,
@@ -259,25 +263,56 @@ pub(crate) struct OwnEntryView {
     pub(crate) link: String,
 }
 
-/// The answer to one upload.
+/// The trace curve against the range of photographs, in units of its drawing.
 #[derive(Clone, Debug)]
-pub(crate) struct ReviewResult {
+pub(crate) struct CurveView {
+    pub(crate) width: f64,
+    pub(crate) height: f64,
+    /// Corners of the range.
+    pub(crate) band: String,
+    /// Corners of the range's middle.
+    pub(crate) median: String,
+    /// Corners of the picture's curve.
+    pub(crate) line: String,
+    pub(crate) dots: Vec<(String, String)>,
+    /// Ticks along the noise levels: place and text.
+    pub(crate) levels: Vec<(String, String)>,
+    /// Ticks along the sizes: place and text.
+    pub(crate) sizes: Vec<(String, String)>,
+    pub(crate) alt: String,
+    pub(crate) caption: String,
+}
+
+/// What was found about one upload.
+#[derive(Clone, Debug)]
+pub(crate) struct Findings {
     pub(crate) file_name: String,
     pub(crate) verdict: &'static str,
     /// `generated`, `not-generated` or `inconclusive`.
     pub(crate) verdict_class: &'static str,
     pub(crate) reason: String,
+    pub(crate) means: &'static str,
+    pub(crate) means_not: &'static str,
     pub(crate) probability: Option<ProbabilityView>,
-    pub(crate) no_probability: String,
     pub(crate) own_entry: Option<OwnEntryView>,
     pub(crate) evidence: Vec<EvidenceView>,
-    pub(crate) heatmap: Option<HeatmapView>,
+    pub(crate) heatmap: HeatmapView,
+    pub(crate) curve: Option<CurveView>,
+    /// What was done to the picture before it was examined.
+    pub(crate) notes: Vec<String>,
     pub(crate) strips: Vec<Strip>,
+}
+
+/// The answer to one upload.
+#[derive(Clone, Debug)]
+pub(crate) struct ReviewResult {
     pub(crate) entry_index: u64,
     pub(crate) bundle: String,
     pub(crate) bundle_name: String,
     pub(crate) facts: Vec<Fact>,
     pub(crate) command: String,
+    /// The case that was opened with it.
+    pub(crate) case: Option<i64>,
 }
 
 /// `/review`
@@ -288,7 +323,10 @@ pub(crate) struct ReviewPage {
     pub(crate) bytes_max: u64,
     pub(crate) limits: String,
     pub(crate) scope: &'static str,
+    pub(crate) note: String,
+    pub(crate) note_chars_max: usize,
     pub(crate) problem: Option<Problem>,
+    pub(crate) found: Option<Findings>,
     pub(crate) result: Option<ReviewResult>,
 }
 

@@ -9,12 +9,12 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::uploads::{ScoreForm, ScoreRequest, read_upload};
+use super::uploads::{FormFields, ScoreForm, ScoreRequest, read_upload};
 use super::wire::{EntryBody, ProvenanceBody};
 use crate::access::Caller;
 use crate::problem::{Problem, ProblemBody};
 use crate::state::AppState;
-use crate::work::{self, ScoreAnswer, ScoreTimings};
+use crate::work::{self, ScoreAnswer, ScoreTimings, TraceCurve};
 
 /// Longest side of the heatmap picture in an answer.
 const HEATMAP_SIDE_MAX: u32 = 512;
@@ -47,6 +47,8 @@ pub(super) struct ScoreResponse {
     evidence: Vec<EvidenceBody>,
     /// Where the detector looked.
     heatmap: HeatmapBody,
+    /// The trace as a curve, and the range of photographs; null where no patch was looked at.
+    trace_curve: Option<TraceCurve>,
     /// What was read from the file.
     image: UploadBody,
     /// What the detector does not look for.
@@ -83,11 +85,11 @@ impl From<&Evidence> for EvidenceBody {
 /// Raw scores of single patches, which are uncalibrated, as numbers and as a picture.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct HeatmapBody {
-    /// The patches in pixels of the upload.
+    /// The patches in pixels of the upload as it is stored.
     #[serde(flatten)]
     #[schema(value_type = Object)]
     cells: Heatmap,
-    /// The patches drawn over the reduced upload, PNG in base64.
+    /// The patches drawn over the reduced upload, upright, PNG in base64.
     png_base64: String,
 }
 
@@ -104,6 +106,10 @@ pub(super) struct UploadBody {
     sha256: String,
     /// SHA-256 of the pixels, with a domain string and the size before them.
     pixel_sha256: String,
+    /// Which side is up, as EXIF numbers it: 1 is as stored.
+    orientation: u8,
+    /// What was done to the picture before it was examined, a sentence each.
+    notes: Vec<String>,
     /// Transparency was composited on white.
     has_alpha: bool,
     /// Bytes behind the picture's end, which no viewer shows.
@@ -113,7 +119,7 @@ pub(super) struct UploadBody {
 }
 
 impl ScoreResponse {
-    fn new(answer: ScoreAnswer) -> Result<Self, Problem> {
+    pub(super) fn new(answer: ScoreAnswer) -> Result<Self, Problem> {
         let ScoreAnswer {
             request_id,
             examination,
@@ -122,7 +128,9 @@ impl ScoreResponse {
         let (decoded, assessment) = (&examination.decoded, examination.assessment);
         let picture = work::to_picture(decoded.width, decoded.height, &decoded.rgb)
             .and_then(|picture| {
-                work::heatmap_picture(&picture, &assessment.heatmap, HEATMAP_SIDE_MAX).to_png()
+                work::heatmap_picture(&picture, &assessment.heatmap, HEATMAP_SIDE_MAX)
+                    .upright(decoded.orientation)
+                    .to_png()
             })
             .map_err(|error| Problem::internal(&error))?;
         let image = UploadBody {
@@ -131,6 +139,8 @@ impl ScoreResponse {
             height: decoded.height,
             sha256: examination.sha256.to_string(),
             pixel_sha256: examination.pixel_sha256.to_string(),
+            orientation: decoded.orientation.exif(),
+            notes: decoded.notes(),
             has_alpha: decoded.has_alpha,
             trailing_bytes: decoded.trailing_bytes,
             metadata_skipped: decoded.metadata_skipped,
@@ -152,6 +162,7 @@ impl ScoreResponse {
                 cells: assessment.heatmap,
                 png_base64: STANDARD.encode(picture),
             },
+            trace_curve: examination.curve,
             image,
             scope: assessment.scope,
             provenance: ProvenanceBody::new(entry, &recorded.bundle),
@@ -185,8 +196,8 @@ pub(super) async fn create(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.require(ledger::Scope::Score)?;
-    let upload = read_upload(&state, &request, payload).await?;
-    let answer = work::score(&state, &caller, upload).await?;
+    let form = read_upload(&state, &request, (payload, FormFields::File)).await?;
+    let answer = work::score(&state, &caller, form.upload).await?;
     let response = web::block(move || ScoreResponse::new(answer)).await;
     let response = response.map_err(|error| Problem::internal(&error))??;
     Ok(HttpResponse::Ok().json(response))

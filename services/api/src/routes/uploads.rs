@@ -17,8 +17,10 @@ use crate::problem::{Problem, kinds};
 use crate::state::AppState;
 use crate::work::Upload;
 
-/// Room for the JSON around an upload in base64.
-const AROUND_UPLOAD_BYTES: u64 = 4 << 10;
+/// Room for the JSON around an upload in base64, a note included.
+const AROUND_UPLOAD_BYTES: u64 = NOTE_BYTES_MAX + (4 << 10);
+/// Most bytes of a note: a character has at most four.
+const NOTE_BYTES_MAX: u64 = 4 * ledger::NOTE_CHARS_MAX as u64;
 
 /// An upload as JSON.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -44,12 +46,72 @@ pub(super) struct ScoreForm {
     file: Vec<u8>,
 }
 
+/// An upload to keep, as JSON.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CaseRequest {
+    /// The file in base64.
+    image_base64: String,
+    /// Its name, if it has one.
+    file_name: Option<String>,
+    /// Its media type, if it is known.
+    media_type: Option<String>,
+    /// The case's first note.
+    note: Option<String>,
+}
+
+/// An upload to keep, as a form.
+#[derive(ToSchema)]
+#[allow(
+    dead_code,
+    reason = "it describes the form; the form is read as a stream"
+)]
+pub(super) struct CaseForm {
+    /// A PNG, JPEG or WebP picture.
+    #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream")]
+    file: Vec<u8>,
+    /// The case's first note.
+    note: Option<String>,
+}
+
+/// Which fields a form may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FormFields {
+    /// The file alone.
+    File,
+    /// The file, and a note for its case.
+    Case,
+    /// Those of the page: the file, whether to open a case, and a note for it.
+    Page,
+}
+
+impl FormFields {
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::File => &["file"],
+            Self::Case => &["file", "note"],
+            Self::Page => &["file", "open_case", "note"],
+        }
+    }
+}
+
+/// What a form said.
+#[derive(Debug)]
+pub(crate) struct UploadForm {
+    /// The file.
+    pub(crate) upload: Upload,
+    /// Whether the box was ticked that opens a case.
+    pub(crate) open_case: bool,
+    /// The note, where one was written.
+    pub(crate) note: Option<String>,
+}
+
 /// Reads an upload in either form.
 pub(super) async fn read_upload(
     state: &AppState,
     request: &HttpRequest,
-    payload: web::Payload,
-) -> Result<Upload, Problem> {
+    (payload, fields): (web::Payload, FormFields),
+) -> Result<UploadForm, Problem> {
     let bytes_max = state.config.limits.upload_bytes_max;
     let media_type = request
         .headers()
@@ -57,7 +119,8 @@ pub(super) async fn read_upload(
         .and_then(|value| value.to_str().ok());
     let media_type = media_type.unwrap_or_default().to_ascii_lowercase();
     if media_type.starts_with("multipart/form-data") {
-        read_form(state, Multipart::new(request.headers(), payload)).await
+        let form = Multipart::new(request.headers(), payload);
+        read_form(state, form, fields).await
     } else if media_type.starts_with("application/json") {
         // Four characters of base64 for three bytes.
         let most = bytes_max
@@ -65,7 +128,7 @@ pub(super) async fn read_upload(
             .saturating_mul(4)
             .saturating_add(AROUND_UPLOAD_BYTES);
         let body = in_time(state, read_limited(payload, most, bytes_max)).await?;
-        web::block(move || parse_json(&body))
+        web::block(move || parse_json(&body, fields))
             .await
             .map_err(|error| Problem::internal(&error))?
     } else {
@@ -74,29 +137,50 @@ pub(super) async fn read_upload(
     }
 }
 
-fn parse_json(body: &[u8]) -> Result<Upload, Problem> {
-    let request: ScoreRequest = serde_json::from_slice(body)
-        .map_err(|error| Problem::new(kinds::INVALID_REQUEST, error.to_string()))?;
+fn parse_json(body: &[u8], fields: FormFields) -> Result<UploadForm, Problem> {
+    let unreadable =
+        |error: serde_json::Error| Problem::new(kinds::INVALID_REQUEST, error.to_string());
+    let request = match fields {
+        FormFields::File => {
+            let request: ScoreRequest = serde_json::from_slice(body).map_err(unreadable)?;
+            CaseRequest {
+                image_base64: request.image_base64,
+                file_name: request.file_name,
+                media_type: request.media_type,
+                note: None,
+            }
+        }
+        FormFields::Case | FormFields::Page => serde_json::from_slice(body).map_err(unreadable)?,
+    };
     let bytes = STANDARD
         .decode(request.image_base64)
         .map_err(|error| Problem::invalid("image_base64", error.to_string()))?;
-    let (file_name, media_type) = (request.file_name, request.media_type);
-    Ok(Upload {
+    let upload = Upload {
         bytes,
-        file_name,
-        media_type,
+        file_name: request.file_name,
+        media_type: request.media_type,
         strip_pictures: 0,
+    };
+    Ok(UploadForm {
+        upload,
+        open_case: fields == FormFields::Case,
+        note: request.note,
     })
 }
 
-/// Reads the one field `file` of a form; other fields are refused.
-pub(crate) async fn read_form(state: &AppState, form: Multipart) -> Result<Upload, Problem> {
-    in_time(state, read_file(form, state.config.limits.upload_bytes_max)).await
+/// Reads a form with a field `file`; fields that are not among the expected ones are refused.
+pub(crate) async fn read_form(
+    state: &AppState,
+    form: Multipart,
+    fields: FormFields,
+) -> Result<UploadForm, Problem> {
+    let bytes_max = state.config.limits.upload_bytes_max;
+    in_time(state, read_fields(form, fields, bytes_max)).await
 }
 
 /// Lets few uploads be read at once, each within a time: what is held in memory is bounded, and a
 /// sender who trickles bytes does not keep others out for ever.
-async fn in_time<T>(
+pub(super) async fn in_time<T>(
     state: &AppState,
     reading: impl Future<Output = Result<T, Problem>>,
 ) -> Result<T, Problem> {
@@ -109,21 +193,50 @@ async fn in_time<T>(
     })
 }
 
-async fn read_file(mut form: Multipart, bytes_max: u64) -> Result<Upload, Problem> {
-    let mut upload = None;
+async fn read_fields(
+    mut form: Multipart,
+    fields: FormFields,
+    bytes_max: u64,
+) -> Result<UploadForm, Problem> {
+    let (mut upload, mut open_case, mut note) = (None, false, None);
     while let Some(field) = form.next().await {
         let field = field.map_err(broken_form)?;
         let name = field.name().unwrap_or_default();
-        if name != "file" || upload.is_some() {
-            let detail = "the form must have the one field file";
-            return Err(Problem::invalid("file", detail));
+        match fields.names().iter().find(|known| **known == name) {
+            Some(&"file") if upload.is_none() => {
+                upload = Some(read_file(field, bytes_max).await?);
+            }
+            // A box that is not ticked is not sent.
+            Some(&"open_case") => open_case = !read_text(field).await?.is_empty(),
+            Some(&"note") if note.is_none() => note = Some(read_text(field).await?),
+            _ => {
+                let known = fields.names().join(", ");
+                let detail = format!("the form may have each of these fields once: {known}");
+                return Err(Problem::invalid("file", detail));
+            }
         }
-        upload = Some(read_field(field, bytes_max).await?);
     }
-    upload.ok_or_else(|| Problem::invalid("file", "the form has no field file"))
+    let upload = upload.ok_or_else(|| Problem::invalid("file", "the form has no field file"))?;
+    Ok(UploadForm {
+        upload,
+        open_case,
+        note: note.filter(|note| !note.trim().is_empty()),
+    })
 }
 
-async fn read_field(field: Field, bytes_max: u64) -> Result<Upload, Problem> {
+/// A field of text, at most as long as a note.
+async fn read_text(field: Field) -> Result<String, Problem> {
+    let chunks = field.map(|chunk| chunk.map_err(broken_form));
+    let limit = Limit {
+        name: "the length of a note in bytes",
+        value: NOTE_BYTES_MAX,
+    };
+    let bytes = gather(chunks, NOTE_BYTES_MAX, limit).await?;
+    String::from_utf8(bytes.to_vec())
+        .map_err(|_| Problem::invalid("note", "the note is not UTF-8 text"))
+}
+
+async fn read_file(field: Field, bytes_max: u64) -> Result<Upload, Problem> {
     let disposition = field.content_disposition();
     let file_name = disposition.and_then(|disposition| disposition.get_filename());
     let file_name = file_name.map(str::to_owned);
@@ -131,7 +244,9 @@ async fn read_field(field: Field, bytes_max: u64) -> Result<Upload, Problem> {
         .content_type()
         .map(|media_type| media_type.essence_str().to_owned());
     let chunks = field.map(|chunk| chunk.map_err(broken_form));
-    let bytes = gather(chunks, bytes_max, bytes_max).await?.to_vec();
+    let bytes = gather(chunks, bytes_max, Limit::of_uploads(bytes_max))
+        .await?
+        .to_vec();
     Ok(Upload {
         bytes,
         file_name,
@@ -147,7 +262,7 @@ fn broken_form(error: actix_multipart::MultipartError) -> Problem {
     )
 }
 
-async fn read_limited(
+pub(super) async fn read_limited(
     payload: web::Payload,
     most: u64,
     upload_bytes_max: u64,
@@ -156,24 +271,40 @@ async fn read_limited(
     gather(
         payload.map(|chunk| chunk.map_err(broken)),
         most,
-        upload_bytes_max,
+        Limit::of_uploads(upload_bytes_max),
     )
     .await
+}
+
+/// A limit as a refusal names it.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    name: &'static str,
+    value: u64,
+}
+
+impl Limit {
+    fn of_uploads(upload_bytes_max: u64) -> Self {
+        Self {
+            name: "upload_bytes_max",
+            value: upload_bytes_max,
+        }
+    }
 }
 
 /// Gathers a body of at most `most` bytes, so that nothing larger is ever held.
 async fn gather(
     chunks: impl futures_util::Stream<Item = Result<Bytes, Problem>>,
     most: u64,
-    upload_bytes_max: u64,
+    limit: Limit,
 ) -> Result<BytesMut, Problem> {
     let mut chunks = std::pin::pin!(chunks);
     let mut body = BytesMut::new();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk?;
         if (body.len() + chunk.len()) as u64 > most {
-            let detail =
-                format!("the file is over the limit upload_bytes_max of {upload_bytes_max}");
+            let Limit { name, value } = limit;
+            let detail = format!("the file or field is over the limit {name} of {value}");
             return Err(Problem::new(kinds::TOO_LARGE, detail));
         }
         body.extend_from_slice(&chunk);
@@ -188,19 +319,28 @@ mod tests {
     #[actix_web::test]
     async fn a_body_is_refused_as_soon_as_it_is_over_its_limit() {
         let endless = futures_util::stream::repeat_with(|| Ok(Bytes::from_static(&[0; 100])));
-        let problem = gather(endless, 1_000, 1_000).await.unwrap_err();
+        let problem = gather(endless, 1_000, Limit::of_uploads(1_000))
+            .await
+            .unwrap_err();
         assert_eq!(problem.kind.status, 413);
         assert!(problem.detail.contains("upload_bytes_max"), "{problem}");
     }
 
     #[test]
     fn a_json_upload_with_bad_base64_or_unknown_members_is_refused() {
-        assert_eq!(
-            parse_json(br#"{"image_base64":"AAEC"}"#).unwrap().bytes,
-            [0, 1, 2]
-        );
-        let problem = parse_json(br#"{"image_base64":"A*"}"#).unwrap_err();
+        let parse = |body: &[u8]| parse_json(body, FormFields::File);
+        let form = parse(br#"{"image_base64":"AAEC"}"#).unwrap();
+        assert_eq!(form.upload.bytes, [0, 1, 2]);
+        let problem = parse(br#"{"image_base64":"A*"}"#).unwrap_err();
         assert_eq!(problem.parameter, Some("image_base64"));
-        assert!(parse_json(br#"{"image_base64":"","url":"http://x"}"#).is_err());
+        assert!(parse(br#"{"image_base64":"","url":"http://x"}"#).is_err());
+    }
+
+    #[test]
+    fn a_note_belongs_to_a_case_and_to_nothing_else() {
+        let body = br#"{"image_base64":"AAEC","note":"seen"}"#;
+        let form = parse_json(body, FormFields::Case).unwrap();
+        assert_eq!((form.note.as_deref(), form.open_case), (Some("seen"), true));
+        assert!(parse_json(body, FormFields::File).is_err());
     }
 }

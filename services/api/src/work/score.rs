@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use detector::{Assessment, Evidence, PictureView, Verdict};
+use detector::{Assessment, Evidence, PatchPath, PictureView, Verdict};
 use media::{Decoded, Format, Mark, MarkKind};
 use onnx::{InvertRequest, Picture};
 use provenance::{
@@ -11,6 +11,7 @@ use provenance::{
     ScoreEntry, commit,
 };
 
+use super::report::{TraceCurve, stratum};
 use super::{WorkError, draw_salt, now_ms};
 use crate::access::Caller;
 use crate::engine::{DetectorSlot, Engine, GeneratorSlot};
@@ -27,7 +28,7 @@ pub struct Upload {
     pub file_name: Option<String>,
     /// Its media type, where one came with it.
     pub media_type: Option<String>,
-    /// Pictures of the inversion's way to decode for a strip; 0 for none.
+    /// Pictures of each way of the process, at most, for people to look at; 0 for none.
     pub strip_pictures: usize,
 }
 
@@ -46,8 +47,8 @@ pub struct InversionStrip {
     pub autoencoded: Picture,
     /// Samples on the way to noise, evenly spread, ending with the noise.
     pub to_noise: Vec<Picture>,
-    /// The picture that came back from the noise.
-    pub reconstruction: Picture,
+    /// Samples on the way back, evenly spread, ending with the picture that came back.
+    pub way_back: Vec<Picture>,
     /// Whether the upload had to be resized to the generator's own size.
     pub resized: bool,
 }
@@ -65,6 +66,10 @@ pub struct Examination {
     pub marks: Vec<Mark>,
     /// Verdict, probability, evidence and heatmap.
     pub assessment: Assessment,
+    /// The trace as a curve; none where no patch was looked at.
+    pub curve: Option<TraceCurve>,
+    /// The patch with the highest raw score under the photo prior, where pictures were asked for.
+    pub patch_path: Option<PatchPath>,
     /// The process strip, where it was asked for and the generator can invert.
     pub strip: Option<InversionStrip>,
     /// Milliseconds spent on parsing, on the detector and on the generator's inversion.
@@ -163,7 +168,7 @@ pub async fn examine(
 
 /// Examines an upload and holds the turn until the work is really over: a client that leaves ends
 /// the wait for the blocking thread, not the thread.
-async fn examine_in_turn(
+pub(super) async fn examine_in_turn(
     engine: Arc<Engine>,
     sandbox: &Sandbox,
     upload: Upload,
@@ -187,8 +192,17 @@ async fn examine_in_turn(
             decoded: &decoded,
             strip_pictures,
         };
-        let (assessment, strip, mut timings_ms) = desk.assess()?;
-        timings_ms.parse_ms = parse_ms;
+        let Seen {
+            assessment,
+            curve,
+            patch_path,
+            strip,
+            timings_ms,
+        } = desk.assess()?;
+        let timings_ms = ScoreTimings {
+            parse_ms,
+            ..timings_ms
+        };
         let (width, height) = (decoded.width, decoded.height);
         let pixel_sha256 = Digest::of(&media::pixel_preimage(width, height, &decoded.rgb));
         let marks = media::generator_marks(&decoded);
@@ -198,6 +212,8 @@ async fn examine_in_turn(
             decoded,
             marks,
             assessment,
+            curve,
+            patch_path,
             strip,
             timings_ms,
         })
@@ -215,17 +231,19 @@ struct Desk<'a> {
     strip_pictures: usize,
 }
 
+/// What the models saw.
+struct Seen {
+    assessment: Assessment,
+    curve: Option<TraceCurve>,
+    patch_path: Option<PatchPath>,
+    strip: Option<InversionStrip>,
+    timings_ms: ScoreTimings,
+}
+
 impl Desk<'_> {
-    fn assess(&self) -> Result<(Assessment, Option<InversionStrip>, ScoreTimings), WorkError> {
+    fn assess(&self) -> Result<Seen, WorkError> {
         let started = std::time::Instant::now();
-        let Decoded {
-            width,
-            height,
-            ref rgb,
-            ..
-        } = *self.decoded;
-        let picture = PictureView::new(width, height, rgb).map_err(onnx::OnnxError::from)?;
-        let mut assessment = self.engine.detector()?.lock().assess(&picture)?;
+        let (mut assessment, curve, patch_path) = self.detect()?;
         let detector_ms = milliseconds(started);
         if let (Format::Jpeg, Some(quality)) =
             (self.decoded.format, self.decoded.quality.jpeg_quality)
@@ -238,15 +256,42 @@ impl Desk<'_> {
         let (evidence, strip) = self.invert()?;
         assessment.evidence.extend(evidence);
         let inversion_ms = milliseconds(started);
-        Ok((
+        Ok(Seen {
             assessment,
+            curve,
+            patch_path,
             strip,
-            ScoreTimings {
+            timings_ms: ScoreTimings {
                 parse_ms: 0.0,
                 detector_ms,
                 inversion_ms,
             },
-        ))
+        })
+    }
+
+    /// Trace, assessment, and the way of the patch that the head finds most like diffusion output.
+    fn detect(&self) -> Result<(Assessment, Option<TraceCurve>, Option<PatchPath>), WorkError> {
+        let Decoded {
+            width,
+            height,
+            ref rgb,
+            ..
+        } = *self.decoded;
+        let picture = PictureView::new(width, height, rgb).map_err(onnx::OnnxError::from)?;
+        let mut detector = self.engine.detector()?.lock();
+        let trace = detector.trace(&picture)?;
+        let assessment = detector.assess_trace(&trace)?;
+        let range = stratum(&assessment)
+            .zip(detector.trace_range())
+            .and_then(|(stratum, range)| range.of(stratum).cloned());
+        let cells = assessment.heatmap.cells.iter();
+        let highest = cells
+            .max_by(|a, b| a.raw_score.total_cmp(&b.raw_score))
+            .filter(|_| self.strip_pictures > 0);
+        let patch_path = highest
+            .map(|cell| detector.patch_path(&picture, (cell.x, cell.y)))
+            .transpose()?;
+        Ok((assessment, TraceCurve::new(&trace, range), patch_path))
     }
 
     /// Inversion with the service's own generator. Its verdict holds at the generator's own size
@@ -279,7 +324,7 @@ impl Desk<'_> {
             model: slot.model.name.clone(),
             autoencoded: inversion.autoencoded,
             to_noise: inversion.strip,
-            reconstruction: inversion.reconstruction,
+            way_back: inversion.strip_back,
             resized: !own_size,
         });
         Ok((evidence, strip))
