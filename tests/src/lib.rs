@@ -3,4 +3,5 @@
 pub mod client;
 pub mod house;
 pub mod programs;
+pub mod python;
 pub mod service;

@@ -3,6 +3,7 @@
 mod all_tests;
 mod bench;
 mod client;
+mod client_packages;
 mod demo;
 mod model_manifest;
 mod native_parts;
@@ -32,7 +33,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Brings the native parts (ONNX Runtime, Postgres, two sample photographs) into `.runtime/`.
+    /// Brings the native parts (ONNX Runtime, Postgres, two sample photographs) and the client
+    /// packages of the tests into `.runtime/`.
     Setup {
         /// Takes ONNX Runtime with the CUDA execution provider.
         #[arg(long)]
@@ -98,6 +100,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         Command::Setup { gpu } => {
             setup::run(&workspace, setup::Options { gpu: *gpu })?;
+            client_packages::bring(&workspace)?;
             eprintln!("the native parts are in {}", workspace.runtime().display());
         }
         Command::Demo { once, json, port } => {

@@ -11,7 +11,7 @@ use crate::workspace::Workspace;
 use crate::{tree, wheel};
 
 /// Folder for what is under way. What an interrupted start left in it is removed by the next one.
-const INCOMING: &str = ".incoming";
+pub const INCOMING: &str = ".incoming";
 /// File that is locked while parts are brought in.
 const LOCK: &str = ".lock";
 
@@ -116,7 +116,7 @@ fn make_runtime(runtime: &Path) -> Result<()> {
 }
 
 /// Takes the lock of the runtime folder, waiting for another start that holds it. The lock ends with the process.
-fn lock(runtime: &Path) -> Result<File> {
+pub fn lock(runtime: &Path) -> Result<File> {
     let path = runtime.join(LOCK);
     let file = File::options()
         .create(true)
@@ -137,7 +137,8 @@ fn lock(runtime: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn remove(folder: &Path) -> Result<()> {
+/// Removes a folder if it is there.
+pub fn remove(folder: &Path) -> Result<()> {
     if !folder.exists() {
         return Ok(());
     }

@@ -203,7 +203,8 @@ fn only_wheel(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-fn python_missing(error: io::Error) -> anyhow::Error {
+/// Says what a missing Python means.
+pub fn python_missing(error: io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::NotFound => {
             anyhow!(
@@ -237,7 +238,7 @@ fn pip_failure(wheel: &Wheel, output: &Output) -> anyhow::Error {
 }
 
 /// The end of a program's error output: the lines that say what went wrong.
-fn last_lines(text: &[u8]) -> String {
+pub fn last_lines(text: &[u8]) -> String {
     /// More lines than this hide the cause among the symptoms.
     const LINES_MAX: usize = 4;
     let text = String::from_utf8_lossy(text);
