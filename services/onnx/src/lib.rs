@@ -2,9 +2,26 @@
 //! and the check of model files against their manifest.
 //!
 //! [`Runtime::load`] loads the library, [`Generator::open`] a pipeline in the diffusers ONNX
-//! layout. A generator makes every image of a request in a batch of its own (with its
+//! layout. At first a generator makes every image of a request in a batch of its own (with its
 //! unconditional branch beside it), so that the same seed gives the same pixels whatever else the
-//! request holds.
+//! request holds; [`Generator::set_images_per_batch`] trades that promise for speed where it was
+//! measured to hold.
+//!
+//! Which pipelines are served, by the class in `model_index.json` (with the prefixes `ORT` and
+//! `Onnx`, and with `Img2Img` and `Inpaint` before `Pipeline`):
+//!
+//! | class | parts beside scheduler and autoencoder | what the model is told |
+//! |---|---|---|
+//! | `StableDiffusionPipeline` | `unet`, `text_encoder`, `tokenizer` | last states of the tokens |
+//! | `LatentConsistencyModelPipeline` | the same | and the guidance scale, as `timestep_cond` |
+//! | `StableDiffusionXLPipeline` | and `text_encoder_2`, `tokenizer_2` | states before the last layer, `text_embeds`, `time_ids` |
+//! | `StableDiffusion3Pipeline` | `transformer`, three encoders (T5 may be absent) | joint states, `pooled_projections` |
+//! | `FluxPipeline` | `transformer`, two encoders | T5 states, `pooled_projections`, places, `guidance` |
+//! | `DDPMPipeline`, `DDIMPipeline` | `unet` alone, autoencoder optional | `class_labels` where the model takes them |
+//!
+//! A U-Net with nine input channels takes mask and masked picture itself; with every other model
+//! inpainting puts back what the mask keeps after each step. Input names, ranks and number types
+//! are those that each model file declares.
 
 mod clip_vocabulary;
 mod conditioning;
