@@ -4,6 +4,9 @@ use api::config::EngineOptions;
 use api::startup::Storage;
 use clap::{Args, Subcommand};
 use ledger::CheckReport;
+use ledger::sequencer::Sequencer;
+use provenance::Digest;
+use serde_json::json;
 
 use super::environment::StateArgs;
 use super::failure::Failure;
@@ -13,6 +16,8 @@ const EXAMPLES: &str = "\
 Examples:
   retrace ledger check
   retrace ledger check --json
+  retrace ledger adopt-checkpoint
+  retrace ledger adopt-checkpoint --i-compared-root-hash 4f5e…
 
 Every entry is read again, its signature verified and the Merkle tree built anew; the roots of all
 checkpoints must come out of it. Exit code 1 when anything does not hold.";
@@ -27,9 +32,6 @@ pub struct LedgerArgs {
 
 #[derive(Debug, Subcommand)]
 enum LedgerCommand {
-    /// Write all entries of a search to a file, with a signed manifest as its last line
-    #[command(after_help = EXPORT)]
-    Export(super::export::ExportArgs),
     /// Verify the whole ledger from its entries
     #[command(after_help = EXAMPLES)]
     Check {
@@ -39,24 +41,43 @@ enum LedgerCommand {
         #[command(flatten)]
         state: StateArgs,
     },
+    /// Make the newest published checkpoint the last signed one of an empty checkpoint store
+    #[command(after_help = ADOPT)]
+    AdoptCheckpoint {
+        /// Root hash of that checkpoint, as a copy says that the database's keeper cannot change
+        #[arg(long, value_name = "HEX")]
+        i_compared_root_hash: Option<Digest>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        state: StateArgs,
+    },
 }
 
-const EXPORT: &str = "\
-Examples:
-  retrace ledger export --output all.ndjson
-  retrace ledger export --encoding csv --kind generation --client newsroom --output newsroom.csv
-  retrace-verify export all.ndjson --public-key retrace.pub
+const ADOPT: &str = "\
+The checkpoint store is what shows a database that was rolled back. It lies in the state folder. When
+it is lost, or the service moves to another machine without it, nothing is signed until a person says
+that the newest checkpoint in the database is the newest one that was ever signed.
 
-An export ends in a line that signs for all lines before it and names the checkpoint that it is complete
-for. One without it is not whole. The same search under the same checkpoint gives the same rows.";
+Without --i-compared-root-hash the command only shows that checkpoint. Compare it with an auditor's
+copy, or with the newest bundle that a client holds. If a newer one exists anywhere, the database was
+rolled back: adopting would sign a second history under the same name. Do not; restore the database.";
 
 impl LedgerArgs {
-    /// Checks and reports.
+    /// Checks or adopts, and reports.
     pub fn run(self) -> Outcome {
-        let (json, state) = match self.command {
-            LedgerCommand::Export(export) => return export.run(),
-            LedgerCommand::Check { json, state } => (json, state),
-        };
+        match self.command {
+            LedgerCommand::Check { json, state } => Self::check(json, &state),
+            LedgerCommand::AdoptCheckpoint {
+                i_compared_root_hash,
+                json,
+                state,
+            } => super::async_runtime()?.block_on(adopt(i_compared_root_hash, json, &state)),
+        }
+    }
+
+    fn check(json: bool, state: &StateArgs) -> Outcome {
         let config = state.config(EngineOptions::default());
         super::async_runtime()?.block_on(async {
             let storage = Storage::open(&config).await?;
@@ -75,6 +96,71 @@ impl LedgerArgs {
             )))
         })
     }
+}
+
+/// Shows the newest published checkpoint, and adopts it when its root hash was given.
+async fn adopt(compared: Option<Digest>, json: bool, state: &StateArgs) -> Outcome {
+    let config = state.config(EngineOptions::default());
+    let storage = Storage::open(&config).await?;
+    let store = config.state.join("checkpoint-store");
+    let Storage {
+        keys,
+        ledger,
+        cluster,
+    } = storage;
+    let adopted = async {
+        let published = ledger
+            .latest_checkpoint()
+            .await
+            .map_err(Failure::environment)?;
+        let published = published.ok_or_else(|| {
+            Failure::does_not_hold("the log has no checkpoint yet: there is nothing to adopt")
+        })?;
+        let head = published.unverified().clone();
+        match compared {
+            None => {
+                eprintln!("{ADOPT}");
+                eprint!("\n{}", published.text());
+                return Err(Failure::usage(
+                    "nothing was changed: say --i-compared-root-hash with the root hash above after comparing it",
+                ));
+            }
+            Some(compared) if compared != head.root_hash => {
+                return Err(Failure::does_not_hold(format!(
+                    "nothing was changed: the newest checkpoint has the root hash {}, over {} entries",
+                    head.root_hash, head.tree_size
+                )));
+            }
+            Some(_) => {}
+        }
+        tracing::warn!(tree_size = head.tree_size.get(), root_hash = %head.root_hash,
+            "a person adopts the published checkpoint as the last signed one");
+        let sequencer = Sequencer::new(ledger.clone(), keys.checkpoint, store);
+        sequencer
+            .adopt_published_checkpoint()
+            .await
+            .map_err(Failure::environment)?;
+        Ok(head)
+    };
+    let adopted = adopted.await;
+    ledger.close().await;
+    if let Some(cluster) = cluster {
+        cluster.stop().await.map_err(Failure::environment)?;
+    }
+    let head = adopted?;
+    if json {
+        let (tree_size, root_hash) = (head.tree_size.get(), head.root_hash.to_string());
+        println!(
+            "{}",
+            json!({ "tree_size": tree_size, "root_hash": root_hash })
+        );
+    } else {
+        println!(
+            "Adopted: the log goes on from {} entries with the root hash {}.",
+            head.tree_size, head.root_hash
+        );
+    }
+    Ok(())
 }
 
 fn print(report: &CheckReport, json: bool) -> Outcome {
