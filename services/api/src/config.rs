@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use ledger::JobLimits;
 use onnx::Provider;
 
 /// The log's name when none is configured.
@@ -15,12 +16,37 @@ pub const ORIGIN_DEFAULT: &str = "retrace.local/log";
 /// Port of the service when none is configured.
 pub const PORT_DEFAULT: u16 = 8080;
 
+/// What this process does. All roles share one ledger, one image store and the same keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Everything: answers requests, generates in this process, and works off jobs.
+    All,
+    /// Answers requests, and turns every generation into a job. It opens no generator.
+    Api,
+    /// Works off jobs. It answers `/healthz` and `/readyz` alone, and signs with the service's keys.
+    Worker,
+}
+
+impl Role {
+    /// The word on the command line and in `/healthz`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Api => "api",
+            Self::Worker => "worker",
+        }
+    }
+}
+
 /// What the service needs to start.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Address to listen on; port 0 takes a free one. Whoever reaches it can ask for what their
     /// key allows; without any client key only loopback addresses are accepted.
     pub listen: SocketAddr,
+    /// What this process does.
+    pub role: Role,
     /// Folder for keys, images, checkpoints and the private database. Whoever can read `keys/`
     /// in it can sign anything in the service's name.
     pub state: PathBuf,
@@ -79,6 +105,7 @@ impl Config {
     pub fn new(state: PathBuf) -> Self {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT_DEFAULT),
+            role: Role::All,
             state,
             database_url: None,
             database_connections_max: 16,
@@ -139,6 +166,33 @@ pub struct Limits {
     /// Generations that wait for their turn; further ones are refused
     #[arg(long, env = "RETRACE_GENERATIONS_WAITING_MAX", default_value_t = LIMITS.generations_waiting_max)]
     pub generations_waiting_max: usize,
+    /// Generations of one client that wait or run; further ones are refused
+    #[arg(long, env = "RETRACE_GENERATIONS_PER_CLIENT_MAX", default_value_t = LIMITS.generations_per_client_max)]
+    pub generations_per_client_max: usize,
+    /// Jobs that wait or run; further ones are refused
+    #[arg(long, env = "RETRACE_JOBS_WAITING_MAX", default_value_t = LIMITS.jobs_waiting_max)]
+    pub jobs_waiting_max: u32,
+    /// Jobs of one client that wait or run; further ones are refused
+    #[arg(long, env = "RETRACE_JOBS_PER_CLIENT_MAX", default_value_t = LIMITS.jobs_per_client_max)]
+    pub jobs_per_client_max: u32,
+    /// Bytes of the order of one job, with the pictures that it starts from
+    #[arg(long, env = "RETRACE_JOB_ORDER_BYTES_MAX", default_value_t = LIMITS.job_order_bytes_max)]
+    pub job_order_bytes_max: u32,
+    /// Workers that may begin a job and be lost or fail before it is given up
+    #[arg(long, env = "RETRACE_JOB_ATTEMPTS_MAX", default_value_t = LIMITS.job_attempts_max)]
+    pub job_attempts_max: u32,
+    /// How long a worker may be silent before its job is given to another, in milliseconds
+    #[arg(long, env = "RETRACE_JOB_LEASE_MS", default_value_t = LIMITS.job_lease_ms)]
+    pub job_lease_ms: u64,
+    /// How long an ended job is remembered, in seconds; its entries stay
+    #[arg(long, env = "RETRACE_JOBS_KEPT_S_MAX", default_value_t = LIMITS.jobs_kept_s_max)]
+    pub jobs_kept_s_max: u64,
+    /// Jobs of one page of a list
+    #[arg(long, env = "RETRACE_JOBS_PER_PAGE_MAX", default_value_t = LIMITS.jobs_per_page_max)]
+    pub jobs_per_page_max: u32,
+    /// Clients that follow a job's events at once
+    #[arg(long, env = "RETRACE_EVENT_STREAMS_MAX", default_value_t = LIMITS.event_streams_max)]
+    pub event_streams_max: usize,
     /// Scores that run at once
     #[arg(long, env = "RETRACE_SCORES_RUNNING_MAX", default_value_t = LIMITS.scores_running_max)]
     pub scores_running_max: usize,
@@ -182,6 +236,15 @@ const LIMITS: Limits = Limits {
     guidance_scale_max: 30.0,
     generations_running_max: 1,
     generations_waiting_max: 16,
+    generations_per_client_max: 8,
+    jobs_waiting_max: 1_000,
+    jobs_per_client_max: 100,
+    job_order_bytes_max: 16 << 20,
+    job_attempts_max: 3,
+    job_lease_ms: 30_000,
+    jobs_kept_s_max: 7 * 24 * 3_600,
+    jobs_per_page_max: 100,
+    event_streams_max: 256,
     scores_running_max: 2,
     scores_waiting_max: 16,
     uploads_reading_max: 16,
@@ -197,6 +260,12 @@ impl Default for Limits {
         LIMITS
     }
 }
+
+const KIB: u64 = 1 << 10;
+const GIB: u64 = 1 << 30;
+
+/// Name, value, least and most of a limit.
+type Bound = (&'static str, u64, u64, u64);
 
 /// A setting that cannot work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -214,9 +283,38 @@ impl Limits {
     /// # Errors
     /// The first limit out of bounds.
     pub fn check(&self) -> Result<(), LimitRefused> {
-        const KIB: u64 = 1 << 10;
-        const GIB: u64 = 1 << 30;
-        let sizes = [
+        for (name, value, min, max) in self.bounds() {
+            if !(min..=max).contains(&value) {
+                let (value, min, max) = (value.to_string(), min.to_string(), max.to_string());
+                return Err(LimitRefused {
+                    name,
+                    value,
+                    min,
+                    max,
+                });
+            }
+        }
+        if !(1.0..=1_000.0).contains(&self.guidance_scale_max) {
+            return Err(LimitRefused {
+                name: "guidance_scale_max",
+                value: self.guidance_scale_max.to_string(),
+                min: "1".to_owned(),
+                max: "1000".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Name, value, least and most of every limit that is a whole number.
+    fn bounds(&self) -> Vec<Bound> {
+        let mut bounds = self.bounds_of_uploads().to_vec();
+        bounds.extend(self.bounds_of_work());
+        bounds.extend(self.bounds_of_jobs());
+        bounds
+    }
+
+    fn bounds_of_uploads(&self) -> [Bound; 11] {
+        [
             ("upload_bytes_max", self.upload_bytes_max, KIB, GIB),
             (
                 "upload_side_max",
@@ -254,6 +352,11 @@ impl Limits {
                 1_000,
             ),
             ("picture_pixels_max", self.picture_pixels_max, 64, 1 << 28),
+        ]
+    }
+
+    fn bounds_of_work(&self) -> [Bound; 11] {
+        [
             ("steps_max", u64::from(self.steps_max), 1, 1_000),
             (
                 "generations_running_max",
@@ -300,27 +403,67 @@ impl Limits {
                 100_000,
             ),
             ("drain_s_max", self.drain_s_max, 1, 3_600),
-        ];
-        for (name, value, min, max) in sizes {
-            if !(min..=max).contains(&value) {
-                let (value, min, max) = (value.to_string(), min.to_string(), max.to_string());
-                return Err(LimitRefused {
-                    name,
-                    value,
-                    min,
-                    max,
-                });
-            }
+        ]
+    }
+
+    fn bounds_of_jobs(&self) -> [Bound; 9] {
+        [
+            (
+                "generations_per_client_max",
+                self.generations_per_client_max as u64,
+                1,
+                100_000,
+            ),
+            (
+                "jobs_waiting_max",
+                u64::from(self.jobs_waiting_max),
+                1,
+                1_000_000,
+            ),
+            (
+                "jobs_per_client_max",
+                u64::from(self.jobs_per_client_max),
+                1,
+                1_000_000,
+            ),
+            (
+                "job_order_bytes_max",
+                u64::from(self.job_order_bytes_max),
+                KIB,
+                GIB,
+            ),
+            ("job_attempts_max", u64::from(self.job_attempts_max), 1, 100),
+            // Three heartbeats must fit into a lease.
+            ("job_lease_ms", self.job_lease_ms, 300, 3_600_000),
+            (
+                "jobs_kept_s_max",
+                self.jobs_kept_s_max,
+                60,
+                10 * 366 * 86_400,
+            ),
+            (
+                "jobs_per_page_max",
+                u64::from(self.jobs_per_page_max),
+                1,
+                1_000,
+            ),
+            (
+                "event_streams_max",
+                self.event_streams_max as u64,
+                1,
+                100_000,
+            ),
+        ]
+    }
+
+    /// The limits of the queue of jobs.
+    #[must_use]
+    pub fn jobs(&self) -> JobLimits {
+        JobLimits {
+            jobs_waiting_max: self.jobs_waiting_max,
+            jobs_per_client_max: self.jobs_per_client_max,
+            job_order_bytes_max: self.job_order_bytes_max,
         }
-        if !(1.0..=1_000.0).contains(&self.guidance_scale_max) {
-            return Err(LimitRefused {
-                name: "guidance_scale_max",
-                value: self.guidance_scale_max.to_string(),
-                min: "1".to_owned(),
-                max: "1000".to_owned(),
-            });
-        }
-        Ok(())
     }
 
     /// The caps on untrusted pictures.

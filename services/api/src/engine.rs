@@ -113,6 +113,20 @@ impl DetectorSlot {
     }
 }
 
+/// Which models to open.
+#[derive(Clone, Copy)]
+struct Parts {
+    generator: bool,
+    detector: bool,
+}
+
+impl Parts {
+    const ALL: Self = Self {
+        generator: true,
+        detector: true,
+    };
+}
+
 /// The models of this process.
 pub struct Engine {
     status: ProviderStatus,
@@ -130,6 +144,34 @@ impl Engine {
     /// manifest, and models that do not load. A generator or detector that is not installed is
     /// no error here but when it is asked for.
     pub fn open(options: &EngineOptions) -> Result<Self, EngineError> {
+        Self::open_parts(options, Parts::ALL)
+    }
+
+    /// As [`open`](Self::open), without a generator: for a process that hands generations to workers.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_detector(options: &EngineOptions) -> Result<Self, EngineError> {
+        let parts = Parts {
+            generator: false,
+            ..Parts::ALL
+        };
+        Self::open_parts(options, parts)
+    }
+
+    /// As [`open`](Self::open), without a detector: for a process that generates only.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_generator(options: &EngineOptions) -> Result<Self, EngineError> {
+        let parts = Parts {
+            detector: false,
+            ..Parts::ALL
+        };
+        Self::open_parts(options, parts)
+    }
+
+    fn open_parts(options: &EngineOptions, parts: Parts) -> Result<Self, EngineError> {
         let library = match &options.runtime {
             Some(folder) => onnx::library::locate_library_from(Some(folder), Path::new("."))?,
             None => locate_library()?,
@@ -149,11 +191,11 @@ impl Engine {
         let detector_folder = folder.join("detector");
         let generator =
             installed(&generator_folder, "model_index.json") || options.generator.is_some();
-        let generator = generator
+        let generator = (parts.generator && generator)
             .then(|| GeneratorSlot::open(&runtime, &generator_folder))
             .transpose()?;
         let detector = models.is_some() && installed(&detector_folder, "detector.json");
-        let detector = detector
+        let detector = (parts.detector && detector)
             .then(|| DetectorSlot::open(&runtime, &detector_folder))
             .transpose()?;
         Ok(Self {

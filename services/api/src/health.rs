@@ -1,9 +1,11 @@
 //! How the service is: what is used, what is missing.
 
+use ledger::JobQueue;
 use onnx::{Provider, ProviderStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::config::Role;
 use crate::sandbox::Confinement;
 use crate::state::{AppState, SequencerStatus};
 
@@ -14,20 +16,45 @@ pub struct Health {
     pub status: String,
     /// Version of the service.
     pub version: String,
+    /// What this process does: `all`, `api` or `worker`.
+    pub role: String,
+    /// How much work waits; null when the database does not answer.
+    pub queue: Option<QueueBody>,
     /// Execution provider.
     pub provider: ProviderBody,
     /// A GPU was asked for and is not used.
     pub gpu_missing: bool,
-    /// The generator; null when none is installed.
+    /// The generator; null when none is installed, or workers generate elsewhere.
     pub generator: Option<ModelBody>,
-    /// The detector; null when none is installed.
+    /// The detector; null when none is installed, or this process only generates.
     pub detector: Option<ModelBody>,
     /// Which fences the processes get that parse uploads.
     pub sandbox: SandboxBody,
-    /// `running` or `ended`.
+    /// `running`, `elsewhere` (in another process) or `ended`.
     pub sequencer: String,
     /// What should be looked at.
     pub warnings: Vec<String>,
+}
+
+/// How much work waits for workers.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct QueueBody {
+    /// Jobs that wait.
+    pub waiting: u64,
+    /// Jobs that run.
+    pub running: u64,
+    /// How long the oldest waiting job has waited, in milliseconds; null when none waits.
+    pub oldest_waiting_ms: Option<u64>,
+}
+
+impl From<JobQueue> for QueueBody {
+    fn from(queue: JobQueue) -> Self {
+        Self {
+            waiting: queue.waiting,
+            running: queue.running,
+            oldest_waiting_ms: queue.oldest_waiting_ms,
+        }
+    }
 }
 
 /// Execution provider asked for and used.
@@ -85,18 +112,27 @@ fn gpu_missing(status: &ProviderStatus) -> bool {
     status.asked == Provider::Cuda && status.used != Provider::Cuda
 }
 
-/// Looks at the parts of the service. It reads no database; see `/readyz` for that.
+/// Looks at the parts of the service. It reads no database: the queue is not looked at here, and
+/// `/readyz` says whether the database answers.
 #[must_use]
 pub fn health(state: &AppState) -> Health {
     let provider = state.engine.provider_status();
     let generator = state.engine.generator().ok();
     let detector = state.engine.detector().ok();
-    let ended = *state.sequencer.borrow() == SequencerStatus::Ended;
+    let role = state.config.role;
+    let sequencer = state.sequencer.borrow().clone();
+    let ended = sequencer == SequencerStatus::Ended;
     let missing = |condition: bool, warning: &str| condition.then(|| warning.to_owned());
     let warnings: Vec<String> = [
         provider.warning.clone(),
-        missing(generator.is_none(), "no generator is installed"),
-        missing(detector.is_none(), "no detector is installed"),
+        missing(
+            generator.is_none() && role != Role::Api,
+            "no generator is installed",
+        ),
+        missing(
+            detector.is_none() && role != Role::Worker,
+            "no detector is installed",
+        ),
         missing(
             !state.confinement.system_call_filter,
             "uploads are parsed without a system call filter",
@@ -118,6 +154,8 @@ pub fn health(state: &AppState) -> Health {
         }
         .to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        role: role.as_str().to_owned(),
+        queue: None,
         provider: ProviderBody {
             asked: name(provider.asked),
             used: name(provider.used),
@@ -134,7 +172,12 @@ pub fn health(state: &AppState) -> Health {
             digest: slot.identity.digest.to_string(),
         }),
         sandbox: state.confinement.into(),
-        sequencer: if ended { "ended" } else { "running" }.to_owned(),
+        sequencer: match sequencer {
+            SequencerStatus::Running => "running",
+            SequencerStatus::Elsewhere => "elsewhere",
+            SequencerStatus::Ended => "ended",
+        }
+        .to_owned(),
         warnings,
     }
 }

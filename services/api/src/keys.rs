@@ -60,6 +60,15 @@ pub struct Keys {
 }
 
 impl Keys {
+    /// Whether a state folder holds keys.
+    #[must_use]
+    pub fn exist(state: &Path) -> bool {
+        let folder = state.join("keys");
+        [ENTRIES_FILE, CHECKPOINT_FILE]
+            .iter()
+            .all(|file| folder.join(file).is_file())
+    }
+
     /// Reads the keys of a state folder, making those that are missing, and writes the public
     /// key file.
     ///

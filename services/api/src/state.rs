@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ledger::Ledger;
+use ledger::{JobHints, Ledger};
 use provenance::{EntrySigner, PublicKeys};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::images::ImageStore;
 use crate::request_id;
 use crate::sandbox::{Confinement, Sandbox};
-use crate::turns::Turns;
+use crate::turns::{InFlight, Turns};
 use crate::work::{Idempotency, WorkError};
 
 /// How the sequencer of this process fares.
@@ -20,6 +20,8 @@ use crate::work::{Idempotency, WorkError};
 pub enum SequencerStatus {
     /// It works, or waits for the lease that another process holds.
     Running,
+    /// This process has none: another one sequences.
+    Elsewhere,
     /// It ended: nothing more is recorded until the service starts again.
     Ended,
 }
@@ -51,6 +53,14 @@ pub struct AppState {
     pub uploads: Turns,
     /// Answers that are remembered for repeated requests.
     pub idempotency: Idempotency,
+    /// How many generations of each client are under way.
+    pub in_flight: InFlight,
+    /// Places for clients that follow a job.
+    pub event_streams: Turns,
+    /// Tells when something happens to a job.
+    pub jobs: JobHints,
+    /// True when the service is about to stop: whoever follows or works lets go.
+    pub stopping: watch::Receiver<bool>,
     /// How the sequencer fares.
     pub sequencer: watch::Receiver<SequencerStatus>,
     /// The runtime that the ledger belongs to; web workers have runtimes of their own.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use api::config::{Limits, PORT_DEFAULT};
+use api::config::{Limits, PORT_DEFAULT, Role};
 use api::startup::{App, termination};
 use clap::Args;
 use serde_json::json;
@@ -17,15 +17,25 @@ Examples:
   retrace serve --port 0
   DATABASE_URL=postgres://retrace@db/retrace retrace serve --host 0.0.0.0
   retrace serve --provider cuda --require-gpu
+  retrace serve --role api
+  retrace serve --role worker --port 0 --provider cuda
 
 Without a database URL the service starts a private Postgres in its state folder. Without any client
 key (retrace key client) it listens on loopback addresses only. SIGTERM and Ctrl-C let requests under
-way finish. The log goes to standard error; RETRACE_LOG sets its level (for example: debug).";
+way finish; jobs under way go back to the queue. The log goes to standard error; RETRACE_LOG sets its level (for example: debug).
+
+Roles share one database, the images (<state>/images) and the signing keys (<state>/keys). Exactly
+one state folder holds the checkpoint store, that of the `all` or `api` processes; workers may run on
+any number of machines, and claim jobs from the database.";
 
 /// Arguments of `retrace serve`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Serve {
+    /// What this process does: everything, answering requests, or working off jobs
+    #[arg(long, env = "RETRACE_ROLE", value_enum, default_value_t = Role::All)]
+    role: Role,
+
     /// Address to listen on
     #[arg(long, env = "RETRACE_HOST", default_value = "127.0.0.1")]
     host: IpAddr,
@@ -67,6 +77,7 @@ impl Serve {
         let mut config = self
             .state
             .config(self.engine.options(self.generator.clone()));
+        config.role = self.role;
         config.listen = SocketAddr::new(self.host, self.port);
         config.limits = self.limits.clone();
         config.database_connections_max = self.database_connections_max;

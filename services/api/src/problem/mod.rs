@@ -78,6 +78,16 @@ pub mod kinds {
         kind(415, "unsupported-media", "The media type is not supported");
     /// The file is damaged, or breaks a cap.
     pub const UNREADABLE_FILE: Kind = kind(422, "unreadable-file", "The file cannot be read");
+    /// This client has as much under way as it may.
+    pub const TOO_MANY_REQUESTS: Kind = kind(
+        429,
+        "too-many-requests",
+        "This client has too much under way",
+    );
+    /// The job was cancelled while its answer was waited for.
+    pub const CANCELLED: Kind = kind(409, "cancelled", "The job was cancelled");
+    /// Every worker that began the job was lost.
+    pub const WORKER_LOST: Kind = kind(500, "worker-lost", "No worker finished the job");
     /// Something in the service failed.
     pub const INTERNAL: Kind = kind(500, "internal", "The service failed");
     /// The model gave no picture that may be signed.
@@ -96,6 +106,24 @@ pub mod kinds {
         kind(503, "ledger-unavailable", "The ledger is not available");
     /// The disk of the image store is full.
     pub const STORAGE_FULL: Kind = kind(503, "storage-full", "The image store is full");
+
+    /// The kind of the problem that a job ended with, by its code.
+    #[must_use]
+    pub fn of_job(code: &str) -> Kind {
+        [
+            INVALID_REQUEST,
+            UNKNOWN_MODEL,
+            GENERATION_FAILED,
+            NOT_INSTALLED,
+            OVERLOADED,
+            LEDGER_UNAVAILABLE,
+            STORAGE_FULL,
+            WORKER_LOST,
+        ]
+        .into_iter()
+        .find(|kind| kind.code == code)
+        .unwrap_or(INTERNAL)
+    }
 }
 
 /// One problem, ready to be answered.

@@ -13,6 +13,7 @@ use crate::engine::EngineError;
 use crate::sandbox::SandboxError;
 use crate::turns::NoTurn;
 use crate::work::WorkError;
+use crate::work::jobs::JobProblem;
 
 /// Seconds after which a busy or failing ledger is worth another try.
 const LEDGER_RETRY_S: u64 = 2;
@@ -32,6 +33,8 @@ impl From<WorkError> for Problem {
                 Problem::new(kinds::IDEMPOTENCY_CONFLICT, detail)
             }
             WorkError::NoTurn(no_turn) => no_turn.into(),
+            WorkError::JobFailed(problem) => problem.into(),
+            WorkError::JobCancelled => Problem::new(kinds::CANCELLED, detail),
             WorkError::Upload(error) => error.into(),
             WorkError::Label(error) => Problem::new(upload_kind(error.code()), detail),
             WorkError::Engine(error) => error.into(),
@@ -62,8 +65,47 @@ fn is_full(error: &io::Error) -> bool {
 
 impl From<NoTurn> for Problem {
     fn from(error: NoTurn) -> Self {
-        let detail = format!("the service is busy: {error}");
-        Problem::new(kinds::OVERLOADED, detail).retry_after(TURN_RETRY_S)
+        let problem = match error {
+            NoTurn::ClientFull { .. } => Problem::new(kinds::TOO_MANY_REQUESTS, error.to_string()),
+            NoTurn::QueueFull { .. } | NoTurn::TimedOut { .. } => {
+                let detail = format!("the service is busy: {error}");
+                Problem::new(kinds::OVERLOADED, detail)
+            }
+        };
+        problem.retry_after(TURN_RETRY_S)
+    }
+}
+
+/// Parameters of a generation that a worker may refuse.
+const PARAMETERS: [&str; 17] = [
+    "prompt",
+    "negative_prompt",
+    "prompt_weights",
+    "class_label",
+    "model",
+    "n",
+    "size",
+    "seed",
+    "noise_source",
+    "num_inference_steps",
+    "guidance_scale",
+    "scheduler",
+    "sigmas",
+    "eta",
+    "image",
+    "mask",
+    "strength",
+];
+
+impl From<JobProblem> for Problem {
+    fn from(kept: JobProblem) -> Self {
+        let kind = kinds::of_job(&kept.code);
+        let known = |name: &&str| kept.parameter.as_deref() == Some(*name);
+        Problem {
+            parameter: PARAMETERS.into_iter().find(known),
+            retry_after_s: (kind.status == 503).then_some(LEDGER_RETRY_S),
+            ..Problem::new(kind, kept.detail.clone())
+        }
     }
 }
 
@@ -132,6 +174,7 @@ impl From<LedgerError> for Problem {
         match &error {
             LedgerError::NoSuchEntry { .. }
             | LedgerError::NoSuchCheckpoint { .. }
+            | LedgerError::NoSuchJob
             | LedgerError::NoCheckpoint => Problem::new(kinds::NOT_FOUND, error.to_string()),
             LedgerError::PageSize { .. } => Problem::invalid("limit", error.to_string()),
             LedgerError::Beyond { .. } => Problem::new(kinds::INVALID_REQUEST, error.to_string()),
@@ -148,6 +191,19 @@ impl From<LedgerError> for Problem {
                 "an earlier attempt with this key is not recorded to its end; try again for its answer",
             )
             .retry_after(LEDGER_RETRY_S),
+            LedgerError::JobPageSize { .. } => Problem::invalid("limit", error.to_string()),
+            LedgerError::JobKeyConflict => {
+                Problem::new(kinds::IDEMPOTENCY_CONFLICT, error.to_string())
+            }
+            LedgerError::JobOrderTooLarge { .. } => {
+                Problem::new(kinds::TOO_LARGE, error.to_string())
+            }
+            LedgerError::ClientJobsFull { .. } => {
+                Problem::new(kinds::TOO_MANY_REQUESTS, error.to_string()).retry_after(TURN_RETRY_S)
+            }
+            LedgerError::JobsFull { .. } => {
+                Problem::new(kinds::OVERLOADED, error.to_string()).retry_after(TURN_RETRY_S)
+            }
             LedgerError::QueueFull { .. } => {
                 Problem::new(kinds::OVERLOADED, error.to_string()).retry_after(LEDGER_RETRY_S)
             }

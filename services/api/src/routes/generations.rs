@@ -7,6 +7,7 @@ use provenance::Entry;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::jobs;
 use super::wire::{EntryBody, ProvenanceBody};
 use crate::access::Caller;
 use crate::problem::{Problem, ProblemBody};
@@ -212,7 +213,14 @@ impl From<RecordedPicture> for GeneratedImage {
 }
 
 impl GenerationResponse {
-    fn new(answer: GenerateAnswer, model: String, size: (u32, u32)) -> Self {
+    fn new(answer: GenerateAnswer) -> Self {
+        // The entries say which model it was: a worker may have made the images.
+        let first = answer.images.first().map(|image| &image.entry);
+        let model = first
+            .map(|entry| entry.model.name.clone())
+            .unwrap_or_default();
+        let size = first.map(|entry| (entry.image.width, entry.image.height));
+        let size = size.unwrap_or_default();
         let warnings = answer.truncated_prompt.iter().map(|cut| {
             format!(
                 "the prompt has {} tokens, the model takes {}: it did not see {:?}",
@@ -246,6 +254,7 @@ impl GenerationResponse {
     request_body = GenerationRequest,
     responses(
         (status = 200, body = GenerationResponse),
+        (status = 202, body = jobs::JobBody),
         (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
         (status = "5XX", body = ProblemBody, content_type = "application/problem+json")
     ),
@@ -259,13 +268,15 @@ pub(super) async fn create(
 ) -> Result<HttpResponse, Problem> {
     caller.require(ledger::Scope::Generate)?;
     let order = body.into_inner().parse()?;
-    let answer = match idempotency_key(&request)? {
+    let key = idempotency_key(&request)?;
+    if jobs::prefers_async(&request) {
+        return jobs::accept(&state, &caller, order, key.as_ref()).await;
+    }
+    let answer = match key {
         None => work::generate(&state, &caller, order, None).await?,
         Some(key) => work::generate_once(&state, &caller, order, key).await?,
     };
-    let slot = state.engine.generator().map_err(Problem::from)?;
-    let response = GenerationResponse::new(answer, slot.model.name.clone(), slot.picture_size);
-    Ok(HttpResponse::Ok().json(response))
+    Ok(HttpResponse::Ok().json(GenerationResponse::new(answer)))
 }
 
 fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>, Problem> {

@@ -7,6 +7,7 @@ mod entries;
 mod export;
 mod generations;
 mod health;
+mod jobs;
 mod metrics;
 mod openapi;
 mod scores;
@@ -26,6 +27,7 @@ use actix_web::{
 
 pub(crate) use uploads::read_form;
 
+use crate::config::Role;
 use crate::problem::{Problem, kinds};
 use crate::state::AppState;
 
@@ -42,6 +44,7 @@ pub fn app(
     >,
 > {
     let json_bytes_max = state.config.limits.json_bytes_max;
+    let role = state.config.role;
     App::new()
         .app_data(state)
         .app_data(web::PayloadConfig::new(json_bytes_max))
@@ -54,13 +57,26 @@ pub fn app(
         .app_data(web::QueryConfig::default().error_handler(query_problem))
         .wrap(Compress::default())
         .wrap(from_fn(edge::edge))
-        .configure(configure)
+        .configure(move |config| match role {
+            Role::All | Role::Api => configure(config),
+            Role::Worker => configure_worker(config),
+        })
+}
+
+/// A worker says how it is, and nothing else.
+fn configure_worker(config: &mut web::ServiceConfig) {
+    config
+        .service(get("/healthz", health::healthz))
+        .service(get("/readyz", health::readyz));
 }
 
 /// Every path of the programs' interface.
 fn configure(config: &mut web::ServiceConfig) {
     config
         .service(post("/v1/images/generations", generations::create))
+        .service(get("/v1/jobs", jobs::list))
+        .service(job("/v1/jobs/{id}"))
+        .service(get("/v1/jobs/{id}/events", jobs::events))
         .service(post("/v1/scores", scores::create))
         .service(get("/v1/entries", entries::list))
         .service(get("/v1/entries/export", export::export))
@@ -91,6 +107,15 @@ where
         .route(web::get().to(handler))
         .route(web::head().to(handler))
         .default_service(web::to(|| method_not_allowed("GET, HEAD")))
+}
+
+/// A job: it is read and cancelled.
+fn job(path: &str) -> Resource {
+    web::resource(path)
+        .route(web::get().to(jobs::get))
+        .route(web::head().to(jobs::get))
+        .route(web::delete().to(jobs::cancel))
+        .default_service(web::to(|| method_not_allowed("GET, HEAD, DELETE")))
 }
 
 /// A resource that is posted to; other methods are refused.

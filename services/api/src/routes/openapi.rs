@@ -19,6 +19,10 @@ use super::{checkpoint, entries, export, generations, health, metrics, scores, t
     ),
     paths(
         generations::create,
+        jobs::list,
+        jobs::get,
+        jobs::cancel,
+        jobs::events,
         scores::create,
         entries::list,
         entries::get,
@@ -37,6 +41,7 @@ use super::{checkpoint, entries, export, generations, health, metrics, scores, t
     ),
     tags(
         (name = "images", description = "Generate and sign"),
+        (name = "jobs", description = "Follow and cancel asynchronous work"),
         (name = "scores", description = "Score uploads"),
         (name = "audit", description = "Read and check the record"),
         (name = "operations", description = "How the service is"),

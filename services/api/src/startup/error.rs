@@ -35,6 +35,13 @@ pub enum StartupError {
     /// The signing keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// A worker signs in the service's name, so it makes no keys of its own.
+    #[error("there are no signing keys in {}: a worker needs those of the service whose jobs it \
+             works off (share the state folder, or copy keys/)", folder.display())]
+    NoKeys {
+        /// Where they would be.
+        folder: PathBuf,
+    },
     /// The database or the ledger in it cannot be used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

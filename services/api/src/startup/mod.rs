@@ -2,13 +2,17 @@
 //!
 //! The order: limits, native parts, ONNX Runtime and models against their manifest, signing
 //! keys, Postgres (the private cluster where none is given), ledger, the child that parses
-//! uploads, sequencer, port. Whatever is missing or refused ends the start with one clear error,
+//! uploads, sequencer, port, workers. Whatever is missing or refused ends the start with one clear error,
 //! before anything is answered.
+//!
+//! What a role leaves out: `api` opens no generator and has no workers, `worker` makes no keys, has
+//! no sequencer and answers nothing but how it is.
 
 mod error;
 mod server;
 mod services;
 mod storage;
+mod workers;
 
 pub use error::StartupError;
 pub use server::{App, termination};

@@ -9,7 +9,7 @@ use actix_web::dev::Server;
 use actix_web::{HttpServer, web};
 
 use super::{Services, StartupError};
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::state::AppState;
 
 /// The service, bound to its port and not yet answering.
@@ -27,12 +27,13 @@ impl App {
     pub async fn build(config: Config) -> Result<Self, StartupError> {
         let listen = config.listen;
         let drain = config.limits.drain_max();
-        let services = Services::open(config).await?;
+        let mut services = Services::open(config).await?;
         match bind(&services, listen).await {
             Ok(listener) => {
                 let address = listener.local_addr().map_err(StartupError::Server)?;
                 let state = Arc::clone(services.state());
                 let server = serve(state, listener, drain.as_secs())?;
+                services.start_workers();
                 Ok(Self {
                     services,
                     address,
@@ -64,8 +65,8 @@ impl App {
         self.services.state()
     }
 
-    /// Answers requests until `stop` completes; then requests under way finish, the sequencer
-    /// records what is queued, and everything is closed.
+    /// Answers requests until `stop` completes; then workers hand their jobs back, requests under
+    /// way finish, the sequencer records what is queued, and everything is closed.
     ///
     /// # Errors
     /// When the server fails, or the sequencer stops: nothing could be recorded any more then,
@@ -86,6 +87,7 @@ impl App {
                 Err(_) => Err(StartupError::Interrupted),
             },
         };
+        services.begin_stop();
         if !serving.is_finished() {
             handle.stop(true).await;
         }
@@ -95,10 +97,11 @@ impl App {
 }
 
 /// Binds the port. Without any client key only loopback addresses are accepted: whoever reaches
-/// the service could generate and score in its name.
+/// the service could generate and score in its name. A worker answers nothing of the kind.
 async fn bind(services: &Services, listen: SocketAddr) -> Result<TcpListener, StartupError> {
+    let takes_orders = services.state().config.role != Role::Worker;
     let keys_exist = services.state().ledger.has_clients().await?;
-    if !keys_exist {
+    if takes_orders && !keys_exist {
         if !listen.ip().to_canonical().is_loopback() {
             return Err(StartupError::NoClientKeys { listen });
         }

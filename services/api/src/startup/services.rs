@@ -10,13 +10,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::workers::Workers;
 use super::{StartupError, Storage, storage};
-use crate::config::Config;
+use crate::config::{Config, Limits, Role};
 use crate::engine::Engine;
 use crate::images::ImageStore;
 use crate::sandbox::Sandbox;
 use crate::state::{AppState, SequencerStatus};
-use crate::turns::Turns;
+use crate::turns::{InFlight, Turns};
 use crate::work::Idempotency;
 
 /// Models, ledger and sequencer, ready for journeys.
@@ -24,7 +25,9 @@ pub struct Services {
     state: Arc<AppState>,
     ledger: Ledger,
     cluster: Option<PrivateCluster>,
-    sequencer: RunningSequencer,
+    sequencer: Option<RunningSequencer>,
+    stopping: watch::Sender<bool>,
+    workers: Workers,
 }
 
 impl Services {
@@ -34,9 +37,7 @@ impl Services {
     /// See [`StartupError`].
     pub async fn open(config: Config) -> Result<Self, StartupError> {
         config.limits.check()?;
-        let options = config.engine.clone();
-        let engine = tokio::task::spawn_blocking(move || Engine::open(&options));
-        let engine = engine.await.map_err(|_| StartupError::Interrupted)??;
+        let engine = open_engine(&config).await?;
         let Storage {
             keys,
             ledger,
@@ -54,10 +55,18 @@ impl Services {
             path: folder,
             source,
         })?;
-        let store = config.state.join("checkpoint-store");
-        let (sequencer, status) = RunningSequencer::start(&ledger, keys.checkpoint, store);
+        let (sequencer, status) = match config.role {
+            // Two sequencers need one checkpoint store, and a worker may run on any machine.
+            Role::Worker => (None, watch::channel(SequencerStatus::Elsewhere).1),
+            Role::All | Role::Api => {
+                let store = config.state.join("checkpoint-store");
+                let started = RunningSequencer::start(&ledger, keys.checkpoint, store);
+                (Some(started.0), started.1)
+            }
+        };
+        let (stopping, stops) = watch::channel(false);
         let limits = &config.limits;
-        let wait_max = limits.turn_wait_max();
+        let [generations, scores, uploads, event_streams] = turns(limits);
         let state = AppState {
             engine: Arc::new(engine),
             ledger: ledger.clone(),
@@ -66,22 +75,14 @@ impl Services {
             images,
             sandbox,
             confinement,
-            generations: Turns::new(
-                limits.generations_running_max,
-                limits.generations_waiting_max,
-                wait_max,
-            ),
-            scores: Turns::new(
-                limits.scores_running_max,
-                limits.scores_waiting_max,
-                wait_max,
-            ),
-            uploads: Turns::new(
-                limits.uploads_reading_max,
-                limits.scores_waiting_max,
-                wait_max,
-            ),
+            generations,
+            scores,
+            uploads,
             idempotency: Idempotency::new(limits.idempotent_answers_max),
+            in_flight: InFlight::new(limits.generations_per_client_max),
+            event_streams,
+            jobs: ledger.watch_jobs(),
+            stopping: stops,
             sequencer: status,
             runtime: Handle::current(),
             config,
@@ -91,7 +92,21 @@ impl Services {
             ledger,
             cluster,
             sequencer,
+            stopping,
+            workers: Workers::default(),
         })
+    }
+
+    /// Starts the workers of this role, if it has any.
+    pub(super) fn start_workers(&mut self) {
+        if self.state.config.role != Role::Api {
+            self.workers = Workers::start(&self.state, &self.state.stopping);
+        }
+    }
+
+    /// Tells workers and those who follow jobs that the service is about to stop.
+    pub(super) fn begin_stop(&self) {
+        self.stopping.send_replace(true);
     }
 
     /// What the journeys need.
@@ -103,21 +118,61 @@ impl Services {
     /// Completes when the sequencer stops by itself, which it does on failures that only a
     /// person can repair.
     pub(super) async fn sequencer_stopped(&mut self) -> StartupError {
-        match (&mut self.sequencer.task).await {
+        let Some(sequencer) = &mut self.sequencer else {
+            return std::future::pending().await;
+        };
+        match (&mut sequencer.task).await {
             Ok(Err(error)) => StartupError::Sequencer(error),
             Ok(Ok(())) | Err(_) => StartupError::Interrupted,
         }
     }
 
-    /// Lets the sequencer finish its batch, closes the connections, leaves the private cluster.
+    /// Lets workers hand their jobs back and the sequencer finish its batch, closes the connections, leaves the private cluster.
     ///
     /// # Errors
     /// What the sequencer or the cluster said at the end.
     pub async fn close(self) -> Result<(), StartupError> {
-        let sequenced = self.sequencer.stop().await;
+        self.begin_stop();
+        self.workers.ended().await;
+        let sequenced = match self.sequencer {
+            Some(sequencer) => sequencer.stop().await,
+            None => Ok(()),
+        };
         storage::close(self.ledger, self.cluster).await?;
         sequenced.map_err(StartupError::Sequencer)
     }
+}
+
+/// Opens the models that the role needs: a service that hands every generation to workers opens no
+/// generator, and a worker no detector.
+async fn open_engine(config: &Config) -> Result<Engine, StartupError> {
+    let (options, role) = (config.engine.clone(), config.role);
+    let opened = tokio::task::spawn_blocking(move || match role {
+        Role::All => Engine::open(&options),
+        Role::Api => Engine::open_detector(&options),
+        Role::Worker => Engine::open_generator(&options),
+    });
+    let engine = opened.await.map_err(|_| StartupError::Interrupted)??;
+    if role == Role::Worker {
+        engine.generator()?;
+    }
+    Ok(engine)
+}
+
+/// Turns for generations, scores, uploads and followers of jobs.
+fn turns(limits: &Limits) -> [Turns; 4] {
+    let wait_max = limits.turn_wait_max();
+    [
+        (
+            limits.generations_running_max,
+            limits.generations_waiting_max,
+        ),
+        (limits.scores_running_max, limits.scores_waiting_max),
+        (limits.uploads_reading_max, limits.scores_waiting_max),
+        // Who follows a job stays long: nobody waits for a place.
+        (limits.event_streams_max, 0),
+    ]
+    .map(|(running_max, waiting_max)| Turns::new(running_max, waiting_max, wait_max))
 }
 
 /// The sequencer as a task of this process.

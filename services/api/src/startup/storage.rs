@@ -7,7 +7,7 @@ use ledger::cluster::{ClusterOptions, PrivateCluster};
 use ledger::{Ledger, LedgerError, LedgerOptions};
 
 use super::StartupError;
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::keys::Keys;
 use crate::native;
 
@@ -33,6 +33,10 @@ impl Storage {
     /// See [`StartupError`].
     pub async fn open(config: &Config) -> Result<Self, StartupError> {
         let state = make_state_folder(config)?;
+        if config.role == Role::Worker && !Keys::exist(&state) {
+            let folder = state.join("keys");
+            return Err(StartupError::NoKeys { folder });
+        }
         let keys = Keys::open(&state, &config.origin)?;
         if keys.created {
             tracing::info!(folder = %state.join("keys").display(), "made signing keys; back them up");

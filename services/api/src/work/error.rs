@@ -4,6 +4,7 @@ use ledger::LedgerError;
 use onnx::OnnxError;
 use provenance::ProvenanceError;
 
+use super::jobs::JobProblem;
 use crate::engine::EngineError;
 use crate::sandbox::SandboxError;
 use crate::turns::NoTurn;
@@ -33,6 +34,12 @@ pub enum WorkError {
         /// What the key belongs to.
         detail: String,
     },
+    /// The job that was waited for failed.
+    #[error("{}", .0.detail)]
+    JobFailed(JobProblem),
+    /// The job that was waited for was cancelled.
+    #[error("the job was cancelled; nothing was recorded")]
+    JobCancelled,
     /// No turn came.
     #[error("the service is busy: {0}")]
     NoTurn(#[from] NoTurn),

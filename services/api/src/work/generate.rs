@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ledger::PromptSecret;
+use ledger::{ClaimedJob, PromptSecret, SignedEntry};
 use onnx::{
     GenerateRequest, GeneratedImage, Generation, Picture, Progress, Timings, TruncatedPrompt,
 };
@@ -15,11 +15,14 @@ use provenance::{
 
 use super::file::PictureFile;
 use super::idempotency::Claim;
+use super::jobs::{self, JobOutcome, Truncated};
 use super::{GenerateOrder, IdempotencyKey, Plan, WorkError, draw_salt, now_ms};
 use crate::access::Caller;
+use crate::config::Role;
 use crate::engine::Engine;
 use crate::request_id;
 use crate::state::AppState;
+use crate::turns::Turn;
 
 /// Told after each step of each image.
 pub type OnProgress = Box<dyn FnMut(Progress) + Send>;
@@ -56,27 +59,36 @@ pub struct GenerateAnswer {
     pub timings: Option<Timings>,
 }
 
-/// Generates images, signs and records them, and answers when a checkpoint covers every one.
+/// Generates images, signs and records them, and answers when a checkpoint covers every one. Where
+/// this process generates nothing itself, a worker does.
 ///
 /// # Errors
-/// See [`WorkError`]. After an error no image has been handed out; entries of images that were
-/// recorded before the error stay in the log.
+/// See [`WorkError`]. After an error no image has been handed out, and either all entries of the
+/// request are recorded or none.
 pub async fn generate(
     state: &Arc<AppState>,
     caller: &Caller,
     order: GenerateOrder,
     on_progress: Option<OnProgress>,
 ) -> Result<GenerateAnswer, WorkError> {
-    let job = Job::new(state, caller, &order)?;
+    let _place = state.in_flight.enter(&caller.client)?;
+    if state.config.role == Role::Api {
+        return jobs::generate_by_worker(state, caller, order, None, on_progress).await;
+    }
+    let commission = Commission::new(state, &caller.client, &order)?;
     let work = async move {
-        job.carry_out(request_id::current_or_new(), on_progress)
+        let turn = commission.state.generations.take().await?;
+        let request_id = request_id::current_or_new();
+        commission
+            .carry_out(&request_id, Vec::new(), (turn, on_progress))
             .await
     };
     state.run(work).await
 }
 
 /// As [`generate`], but the same order of the same client under the same key is carried out
-/// once: repeated calls get the same images and entries.
+/// once: repeated calls get the same images and entries. What an earlier attempt recorded before it
+/// broke off is kept, and only the rest is made.
 ///
 /// # Errors
 /// As [`generate`], and [`WorkError::IdempotencyConflict`] when the key belongs to another order.
@@ -86,10 +98,71 @@ pub async fn generate_once(
     order: GenerateOrder,
     key: IdempotencyKey,
 ) -> Result<GenerateAnswer, WorkError> {
-    let job = Job::new(state, caller, &order)?;
+    let claim = Claim::new(&caller.client, &key, &order);
+    let _place = state.in_flight.enter(&caller.client)?;
+    if state.config.role == Role::Api {
+        return jobs::generate_by_worker(state, caller, order, Some(claim), None).await;
+    }
+    let commission = Commission::new(state, &caller.client, &order)?;
     state
-        .run(async move { job.carry_out_once(&order, &key).await })
+        .run(async move { commission.carry_out_once(order, &claim).await })
         .await
+}
+
+/// What a job ends with.
+pub(super) struct MadeForJob {
+    /// Its signed entries; none when all were recorded before.
+    pub(super) entries: Vec<SignedEntry>,
+    /// [`JobOutcome`] as JSON.
+    pub(super) outcome: String,
+}
+
+/// Makes and signs what a job asks for, in a turn that its worker took. Nothing is recorded yet: its
+/// end does that.
+///
+/// # Errors
+/// See [`WorkError`]. Dropping the future stops the work after its present step.
+pub(super) async fn make_for_job(
+    state: &Arc<AppState>,
+    claimed: &ClaimedJob,
+    order: GenerateOrder,
+    means: (Turn, OnProgress),
+) -> Result<MadeForJob, WorkError> {
+    let recorded =
+        super::audit::recorded_generation(state, &claimed.client, &claimed.request_id).await?;
+    let recorded = recorded.map_or_else(Vec::new, |answer| answer.images);
+    let commission = Commission::new(state, &claimed.client, &resumed(order, &recorded))?;
+    let mut outcome = JobOutcome::default();
+    let mut entries = Vec::new();
+    if recorded.len() < commission.plan.images as usize {
+        let (turn, on_progress) = means;
+        let means = (turn, Some(on_progress));
+        let made = commission
+            .make(&claimed.request_id, &recorded, means)
+            .await?;
+        outcome.truncated_prompt = made.truncated_prompt.map(|cut| Truncated {
+            tokens: cut.tokens,
+            tokens_max: cut.tokens_max,
+        });
+        outcome.timings_ms = serde_json::to_value(made.timings).ok();
+        for stored in &made.stored {
+            entries.push(commission.sign(stored)?);
+        }
+    }
+    let outcome = serde_json::to_string(&outcome).expect("numbers serialise");
+    Ok(MadeForJob { entries, outcome })
+}
+
+/// The order with the seed of what was recorded for it: a seed that was drawn is drawn once.
+fn resumed(order: GenerateOrder, recorded: &[RecordedPicture]) -> GenerateOrder {
+    let first = recorded.first().map(|picture| &picture.entry);
+    let drawn = first.map(|entry| entry.seed.wrapping_sub(u64::from(entry.image_index)));
+    // Own latents have no seed to go on from.
+    let drawn = drawn.filter(|_| order.latents.is_none());
+    GenerateOrder {
+        seed: order.seed.or(drawn),
+        ..order
+    }
 }
 
 /// Runs a generator without a ledger: nothing is signed or recorded.
@@ -141,85 +214,126 @@ impl Drop for StopOnDrop {
 }
 
 /// A checked order of a client.
-struct Job {
+struct Commission {
     state: Arc<AppState>,
     client: String,
     plan: Plan,
 }
 
-impl Job {
-    fn new(
-        state: &Arc<AppState>,
-        caller: &Caller,
-        order: &GenerateOrder,
-    ) -> Result<Self, WorkError> {
+impl Commission {
+    fn new(state: &Arc<AppState>, client: &str, order: &GenerateOrder) -> Result<Self, WorkError> {
         Ok(Self {
             plan: order.plan(state.engine.generator()?, &state.config.limits)?,
             state: Arc::clone(state),
-            client: caller.client.clone(),
+            client: client.to_owned(),
         })
     }
 
     /// Carries out the order unless it was carried out before.
     async fn carry_out_once(
         &self,
-        order: &GenerateOrder,
-        key: &IdempotencyKey,
+        order: GenerateOrder,
+        claim: &Claim,
     ) -> Result<GenerateAnswer, WorkError> {
-        let claim = Claim::new(&self.client, key, order);
-        let mut place = self.state.idempotency.claim(&claim).await?;
+        let mut place = self.state.idempotency.claim(claim).await?;
         if let Some(answer) = place.answer() {
             return Ok(answer);
         }
-        let request_id = claim.request_id();
-        let recorded = super::audit::recorded_generation(&self.state, &self.client, request_id);
-        let answer = match recorded.await? {
-            None => self.carry_out(request_id.to_owned(), None).await?,
-            Some(answer) if answer.images.len() == self.plan.images as usize => answer,
-            Some(answer) => {
-                let detail = format!(
-                    "an earlier attempt with this key ended after {} of {} images; use a new key",
-                    answer.images.len(),
-                    self.plan.images
-                );
-                return Err(WorkError::IdempotencyConflict { detail });
-            }
+        let answer = match jobs::job_of(&self.state, &self.client, claim).await? {
+            // An asynchronous request came first under this key.
+            Some(job) => jobs::answer(&self.state, &job.id, None).await?,
+            None => self.go_on(order, claim.request_id()).await?,
         };
         place.remember(&answer);
         Ok(answer)
     }
 
-    /// Waits for a turn, generates, stores, signs, appends.
+    /// Carries out what is left of an order after an attempt that may have broken off.
+    async fn go_on(
+        &self,
+        order: GenerateOrder,
+        request_id: &str,
+    ) -> Result<GenerateAnswer, WorkError> {
+        let recorded = super::audit::recorded_generation(&self.state, &self.client, request_id);
+        let recorded = match recorded.await? {
+            Some(answer) if answer.images.len() >= self.plan.images as usize => return Ok(answer),
+            Some(answer) => answer.images,
+            None => Vec::new(),
+        };
+        let commission = Self::new(&self.state, &self.client, &resumed(order, &recorded))?;
+        let turn = self.state.generations.take().await?;
+        commission
+            .carry_out(request_id, recorded, (turn, None))
+            .await
+    }
+
+    /// Makes what is not recorded yet and appends it, all or nothing.
     async fn carry_out(
         &self,
-        request_id: String,
-        on_progress: Option<OnProgress>,
+        request_id: &str,
+        recorded: Vec<RecordedPicture>,
+        means: (Turn, Option<OnProgress>),
     ) -> Result<GenerateAnswer, WorkError> {
-        let turn = self.state.generations.take().await?;
+        let made = self.make(request_id, &recorded, means).await?;
+        // A crash here leaves images that no entry names: waste, not damage. None was answered.
+        let entries: Vec<SignedEntry> = made
+            .stored
+            .iter()
+            .map(|stored| self.sign(stored))
+            .collect::<Result<_, _>>()?;
+        let appended = self.state.ledger.append_all(&entries).await?;
+        let new = made.stored.into_iter().zip(appended);
+        let new = new.map(|(stored, appended)| RecordedPicture {
+            file: stored.file,
+            entry: stored.entry,
+            leaf_index: appended.leaf_index,
+            leaf_hash: appended.leaf_hash,
+            bundle: appended.bundle,
+            previews: stored.previews,
+        });
+        let mut images: Vec<RecordedPicture> = recorded.into_iter().chain(new).collect();
+        images.sort_by_key(|image| image.entry.image_index);
+        Ok(GenerateAnswer {
+            request_id: request_id.to_owned(),
+            created_at_ms: made.created_at_ms,
+            images,
+            truncated_prompt: made.truncated_prompt,
+            timings: Some(made.timings),
+        })
+    }
+
+    /// Generates in a turn, and stores the images that are not recorded yet. All are generated: the
+    /// pixels of each are the same alone and beside others, and an attempt seldom breaks off.
+    async fn make(
+        &self,
+        request_id: &str,
+        recorded: &[RecordedPicture],
+        means: (Turn, Option<OnProgress>),
+    ) -> Result<Made, WorkError> {
+        let (turn, on_progress) = means;
         let engine = Arc::clone(&self.state.engine);
         let generation = render_in_turn(engine, self.plan.request(), on_progress, turn).await?;
         let created_at_ms = now_ms();
         let stamp = Stamp {
-            request_id: &request_id,
+            request_id,
             created_at_ms,
         };
         let mut previews = previews_by_image(&generation);
         let mut stored = Vec::with_capacity(generation.images.len());
         for (index, image) in generation.images.iter().enumerate() {
-            stored.push(self.store(&stamp, index, image).await?);
+            let known = |picture: &RecordedPicture| picture.entry.image_index as usize == index;
+            if recorded.iter().any(known) {
+                continue;
+            }
+            let mut image = self.store(&stamp, index, image).await?;
+            image.previews = std::mem::take(&mut previews[index]);
+            stored.push(image);
         }
-        // A crash here leaves images that no entry names: waste, not damage. None was answered.
-        let appends = stored.into_iter().map(|stored| self.append(stored));
-        let mut images = futures_util::future::try_join_all(appends).await?;
-        for (image, previews) in images.iter_mut().zip(&mut previews) {
-            image.previews = std::mem::take(previews);
-        }
-        Ok(GenerateAnswer {
-            request_id,
+        Ok(Made {
+            stored,
             created_at_ms,
-            images,
             truncated_prompt: generation.truncated_prompt,
-            timings: Some(generation.timings),
+            timings: generation.timings,
         })
     }
 
@@ -282,6 +396,7 @@ impl Job {
             file,
             entry,
             secret: PromptSecret { salt, prompt },
+            previews: Vec::new(),
         })
     }
 
@@ -294,24 +409,22 @@ impl Job {
         })
     }
 
-    /// Signs the entry and appends it; the answer comes when a checkpoint covers it.
-    async fn append(&self, stored: Stored) -> Result<RecordedPicture, WorkError> {
-        let Stored {
-            file,
-            entry,
-            secret,
-        } = stored;
-        let envelope = Envelope::sign(&Entry::Generation(entry.clone()), &self.state.signer)?;
-        let appended = self.state.ledger.append(&envelope, Some(secret)).await?;
-        Ok(RecordedPicture {
-            file,
-            entry,
-            leaf_index: appended.leaf_index,
-            leaf_hash: appended.leaf_hash,
-            bundle: appended.bundle,
-            previews: Vec::new(),
+    /// Signs the entry of a stored image.
+    fn sign(&self, stored: &Stored) -> Result<SignedEntry, WorkError> {
+        let entry = Entry::Generation(stored.entry.clone());
+        Ok(SignedEntry {
+            envelope: Envelope::sign(&entry, &self.state.signer)?,
+            secret: Some(stored.secret.clone()),
         })
     }
+}
+
+/// Images that are made and stored, and not recorded yet.
+struct Made {
+    stored: Vec<Stored>,
+    created_at_ms: u64,
+    truncated_prompt: Option<TruncatedPrompt>,
+    timings: Timings,
 }
 
 /// What all entries of a request share.
@@ -325,6 +438,7 @@ struct Stored {
     file: Vec<u8>,
     entry: GenerationEntry,
     secret: PromptSecret,
+    previews: Vec<Picture>,
 }
 
 fn previews_by_image(generation: &Generation) -> Vec<Vec<Picture>> {

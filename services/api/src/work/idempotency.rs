@@ -61,6 +61,11 @@ impl Claim {
     pub(super) fn request_id(&self) -> &str {
         &self.request_id
     }
+
+    /// The digest over client and key.
+    pub(super) fn owner(&self) -> Digest {
+        self.owner
+    }
 }
 
 type Slot = Arc<tokio::sync::Mutex<Option<GenerateAnswer>>>;

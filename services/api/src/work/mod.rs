@@ -10,12 +10,14 @@ mod file;
 mod generate;
 mod idempotency;
 pub(crate) mod infotext;
+pub mod jobs;
 mod log;
 mod order;
 mod picture;
 mod plan;
 mod score;
 mod source;
+mod worker;
 
 pub use audit::{
     EntryProof, consistency, entry, entry_bundle, entry_image, entry_proof, latest_checkpoint,
@@ -34,6 +36,7 @@ pub use score::{
     Examination, InversionStrip, RecordedScore, ScoreAnswer, ScoreTimings, Upload, examine, score,
 };
 pub use source::{OwnLatents, SourceMask, SourcePicture};
+pub(crate) use worker::{forget_old_jobs, work_off_jobs};
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

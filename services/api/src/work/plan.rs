@@ -292,7 +292,7 @@ pub(crate) fn takes_eta(scheduler: SchedulerKind) -> bool {
     matches!(scheduler, SchedulerKind::Ddim | SchedulerKind::Tcd)
 }
 
-fn draw_seed() -> u64 {
+pub(super) fn draw_seed() -> u64 {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).expect("the operating system has randomness");
     u64::from_le_bytes(bytes) >> (u64::BITS - DRAWN_SEED_BITS)
