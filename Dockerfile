@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 #
-# The service and the auditors' program in one image. Not yet run with an engine: a test parses this file and holds it
+# The service, its workers and the auditors' program in one image; RETRACE_ROLE says which a container is. Not yet run with an engine: a test parses this file and holds it
 # against the code (programs, folders, environment names, port), but nobody has built it.
 #
 #     docker build -t retrace .                                  CPU
@@ -43,6 +43,7 @@ VOLUME /var/lib/retrace
 ENV RETRACE_RUNTIME=/usr/local/lib/retrace \
     RETRACE_MODELS=/usr/local/share/retrace/models \
     RETRACE_STATE=/var/lib/retrace \
+    RETRACE_ROLE=all \
     RETRACE_HOST=0.0.0.0 \
     RETRACE_PORT=8080
 EXPOSE 8080

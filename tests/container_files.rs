@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use api::config::Role;
+use clap::ValueEnum as _;
 use serde_json::Value;
 use tests::house::{TextFile, root, text_files};
 
@@ -207,7 +209,8 @@ fn ports_and_health_checks_are_those_of_the_service() {
         config.contains(&format!("PORT_DEFAULT: u16 = {port}")),
         "{port}"
     );
-    let published = compose()["services"]["service"]["ports"][0]
+    let compose = compose();
+    let published = compose["services"]["service"]["ports"][0]
         .as_str()
         .unwrap()
         .to_owned();
@@ -216,8 +219,8 @@ fn ports_and_health_checks_are_those_of_the_service() {
         "{published}"
     );
     let image_check = arguments_of("HEALTHCHECK").concat();
-    let compose_check = compose()["services"]["service"]["healthcheck"]["test"].to_string();
-    for check in [image_check, compose_check] {
+    let check_of = |name: &str| compose["services"][name]["healthcheck"]["test"].to_string();
+    for check in [image_check, check_of("service"), check_of("worker")] {
         assert!(check.contains(&format!("/127.0.0.1/{port}")), "{check}");
         let path = check
             .split("GET ")
@@ -285,17 +288,40 @@ fn the_database_is_started_with_what_the_ledger_insists_on() {
     }
 }
 
+/// The role that a service of the compose file gives its process.
+fn role_of(document: &Value, service: &str) -> Role {
+    let word = document["services"][service]["environment"]["RETRACE_ROLE"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{service} has no role"));
+    Role::from_str(word, false).unwrap_or_else(|error| panic!("{service}: {error}"))
+}
+
 #[test]
-fn roles_are_named_only_when_the_program_has_them() {
-    let has_roles = text_files("services/api/src/cli", &[".rs"])
-        .unwrap()
-        .iter()
-        .any(|file| file.text.contains("role:"));
+fn roles_are_those_of_the_program_and_each_container_has_what_its_role_needs() {
     let document = compose();
-    let worker = document["services"].get("worker").is_some();
+    assert_eq!(role_of(&document, "service"), Role::Api);
+    assert_eq!(role_of(&document, "worker"), Role::Worker);
+    let environment = arguments_of("ENV").join(" ");
+    let default = environment
+        .split_whitespace()
+        .find_map(|pair| pair.strip_prefix("RETRACE_ROLE="))
+        .unwrap();
+    assert_eq!(Role::from_str(default, false), Ok(Role::All));
+    let (service, worker) = (
+        &document["services"]["service"],
+        &document["services"]["worker"],
+    );
+    // One image, one database, one folder of keys and images; and the worker never before the keys.
+    for shared in ["image", "volumes", "secrets", "entrypoint", "command"] {
+        assert_eq!(service[shared], worker[shared], "{shared}");
+    }
     assert_eq!(
-        worker, has_roles,
-        "a worker in the compose file needs a role in the program, and the other way round"
+        worker["depends_on"]["service"]["condition"],
+        "service_healthy"
+    );
+    assert!(
+        worker["ports"].is_null(),
+        "a worker answers nobody outside its container"
     );
 }
 
