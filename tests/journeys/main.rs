@@ -7,6 +7,7 @@ mod access;
 mod audit;
 mod embedded;
 mod generate;
+mod jobs;
 mod log;
 mod pages;
 mod refusals;

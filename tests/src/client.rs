@@ -1,11 +1,12 @@
 //! A client of the service under test: plain HTTP, as anybody outside would speak it.
 
+use std::io::{BufRead, BufReader, Lines};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
-use ureq::Agent;
+use ureq::{Agent, BodyReader};
 
 /// Nothing here takes long; a service that hangs fails its test.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
@@ -26,6 +27,8 @@ pub struct Answer {
     pub status: u16,
     /// `content-type`, or nothing.
     pub media_type: String,
+    /// Every header with its name in lower case.
+    pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -35,6 +38,12 @@ impl Answer {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    /// A header's value, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.map_or("", |(_, value)| value)
     }
 
     /// The body as text.
@@ -76,6 +85,51 @@ impl Answer {
     }
 }
 
+/// One server-sent event.
+#[derive(Debug, Clone)]
+pub struct ServerEvent {
+    /// Its id.
+    pub id: u64,
+    /// Its name.
+    pub event: String,
+    /// Its data.
+    pub data: Value,
+}
+
+/// Events as they come, until the service ends the answer. Dropping it breaks the connection off.
+pub struct ServerEvents {
+    /// HTTP status code.
+    pub status: u16,
+    lines: Lines<BufReader<BodyReader<'static>>>,
+}
+
+impl Iterator for ServerEvents {
+    type Item = ServerEvent;
+
+    fn next(&mut self) -> Option<ServerEvent> {
+        let (mut id, mut event, mut data) = (None, String::new(), Value::Null);
+        loop {
+            let line = self
+                .lines
+                .next()?
+                .unwrap_or_else(|error| panic!("the events break off: {error}"));
+            if let (true, Some(id)) = (line.is_empty(), id) {
+                return Some(ServerEvent { id, event, data });
+            }
+            match line.split_once(": ") {
+                Some(("id", value)) => id = value.parse().ok(),
+                Some(("event", value)) => event = value.to_owned(),
+                Some(("data", value)) => {
+                    data = serde_json::from_str(value)
+                        .unwrap_or_else(|error| panic!("{error}: {value}"));
+                }
+                // Comments, and how soon to come back.
+                _ => {}
+            }
+        }
+    }
+}
+
 /// A file to upload and what is said about it.
 pub struct UploadedFile<'a> {
     /// File name.
@@ -110,6 +164,46 @@ impl Client {
             request = request.header("authorization", format!("Bearer {key}"));
         }
         answer(request.call(), path)
+    }
+
+    /// `DELETE` of a path.
+    pub fn delete(&self, path: &str) -> Answer {
+        let mut request = self.agent.delete(format!("{}{path}", self.base));
+        if let Some(key) = &self.key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        answer(request.call(), path)
+    }
+
+    /// The server-sent events of a path, after the one with this id.
+    pub fn events(&self, path: &str, after: Option<u64>) -> ServerEvents {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        if let Some(key) = &self.key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        if let Some(after) = after {
+            request = request.header("last-event-id", after.to_string());
+        }
+        let response = request
+            .call()
+            .unwrap_or_else(|error| panic!("no answer from {path}: {error}"));
+        let status = response.status().as_u16();
+        ServerEvents {
+            status,
+            lines: BufReader::new(response.into_body().into_reader()).lines(),
+        }
+    }
+
+    /// Queues a generation and returns its job.
+    pub fn generate_async(&self, request: &Value, headers: &[(&str, &str)]) -> Answer {
+        let mut all = vec![("prefer", "respond-async")];
+        all.extend(headers);
+        let body = request.to_string();
+        self.post(
+            "/v1/images/generations",
+            ("application/json", body.as_bytes()),
+            &all,
+        )
     }
 
     /// `POST` of a body, with its media type, to a path, with further headers.
@@ -183,7 +277,7 @@ fn base64_of(value: &Value) -> Vec<u8> {
 }
 
 /// A `multipart/form-data` body with the one field `file`: its media type and its bytes.
-fn form(file: &UploadedFile<'_>) -> (String, Vec<u8>) {
+pub fn form(file: &UploadedFile<'_>) -> (String, Vec<u8>) {
     let mut boundary = "form-of-a-test".to_owned();
     while file
         .bytes
@@ -212,6 +306,11 @@ fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>, path: &
         .get("content-type")
         .and_then(|value| value.to_str().ok());
     let media_type = media_type.unwrap_or_default().to_owned();
+    let headers = response.headers().iter().map(|(name, value)| {
+        let value = value.to_str().unwrap_or_default();
+        (name.as_str().to_owned(), value.to_owned())
+    });
+    let headers = headers.collect();
     let status = response.status().as_u16();
     let body = response
         .body_mut()
@@ -222,6 +321,7 @@ fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>, path: &
     Answer {
         status,
         media_type,
+        headers,
         body,
     }
 }

@@ -1,7 +1,9 @@
 //! Starting the service for a test: `spawn_app()` is the only way in.
 
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 
@@ -10,7 +12,7 @@ use api::config::Config;
 use api::startup::App;
 use ledger::cluster::{ClusterOptions, PrivateCluster};
 use ledger::{CheckReport, Ledger, LedgerOptions, Scope};
-use provenance::PublicKeys;
+use provenance::{Envelope, PublicKeys};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -137,6 +139,83 @@ pub fn spawn_app() -> TestService {
     spawn_app_with(|_| ())
 }
 
+/// Starts the service on a state folder that holds something already.
+pub fn spawn_app_on(state: TempDir) -> TestService {
+    TestService::start(state, None, |_| ())
+        .unwrap_or_else(|error| panic!("the service does not start: {error:#}"))
+}
+
+/// The real program as a process of its own, killed when it is dropped.
+pub struct TestProcess {
+    child: Child,
+    port: u16,
+}
+
+impl TestProcess {
+    /// Starts `retrace serve` on a state folder, on a free port, and waits until it is bound. Without a
+    /// database it uses the private cluster of the state folder.
+    pub fn start(state: &Path, database_url: Option<&str>, arguments: &[&str]) -> Self {
+        let path = program("retrace").unwrap_or_else(|error| panic!("{error:#}"));
+        let mut command = Command::new(path);
+        command
+            .args(["serve", "--port", "0", "--json", "--threads", "1"])
+            .args(arguments)
+            .env_remove("DATABASE_URL")
+            .env("RETRACE_STATE", state)
+            .env("RETRACE_MODELS", root().join("models"))
+            .env("RETRACE_RUNTIME", runtime_folder())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        if let Some(url) = database_url {
+            command.env("DATABASE_URL", url);
+        }
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("the program does not start: {error}"));
+        let output = child.stdout.take().expect("the output is piped");
+        let mut line = String::new();
+        let read = BufReader::new(output).read_line(&mut line);
+        let told = read.ok().and_then(|_| {
+            let document: serde_json::Value = serde_json::from_str(&line).ok()?;
+            u16::try_from(document["port"].as_u64()?).ok()
+        });
+        let port = told.unwrap_or_else(|| panic!("{arguments:?} did not start: {line:?}"));
+        Self { child, port }
+    }
+
+    /// A client of the process.
+    pub fn client(&self) -> Client {
+        Client::new(self.port, None)
+    }
+
+    /// Kills it at once, as a machine that loses power does.
+    pub fn kill(mut self) {
+        self.end();
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub fn stop(mut self) {
+        let asked = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status();
+        assert!(asked.is_ok_and(|status| status.success()));
+        let ended = self.child.wait();
+        assert!(ended.is_ok_and(|status| status.success()));
+    }
+
+    fn end(&mut self) {
+        // It may have ended by itself, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for TestProcess {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 /// Starts the service with some settings changed.
 pub fn spawn_app_with(change: impl FnOnce(&mut Config)) -> TestService {
     let state = reachable_folder().expect("the machine has room for a temporary folder");
@@ -167,6 +246,19 @@ impl TestService {
             cluster,
             state,
         })
+    }
+
+    /// Starts a worker process on the service's database, images and keys, with further settings.
+    pub fn start_worker(&self, settings: &[&str]) -> TestProcess {
+        let mut arguments = vec!["--role", "worker"];
+        arguments.extend(settings);
+        TestProcess::start(self.state(), Some(&self.database_url), &arguments)
+    }
+
+    /// Records a signed entry as another process would.
+    pub fn append(&self, envelope: &Envelope) {
+        let appended = self.with_ledger(async |ledger| Ok(ledger.append(envelope, None).await?));
+        appended.unwrap_or_else(|error| panic!("the entry is not recorded: {error:#}"));
     }
 
     /// Stops the service and starts it again on the same state and database.
