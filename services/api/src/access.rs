@@ -1,6 +1,7 @@
 //! Who calls, and what they may do.
 //!
-//! A caller shows an API key, as `Authorization: Bearer KEY` or, in a browser, in a cookie.
+//! A caller shows an API key, as `Authorization: Bearer KEY`, as the password of HTTP Basic
+//! authentication (any user name) or, in a browser, in a cookie.
 //! While the ledger knows no key at all, callers on loopback addresses may do everything under
 //! the name `local`: that is the service on one person's machine. The service refuses to listen
 //! on other addresses then.
@@ -13,6 +14,8 @@ use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::http::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, ORIGIN};
 use actix_web::{FromRequest, HttpRequest, web};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ledger::Scope;
 
 use crate::problem::{Problem, kinds};
@@ -79,13 +82,17 @@ impl Caller {
 /// 401 for a missing or unknown key, 403 for requests that a browser sent from another site.
 pub async fn identify(state: &Arc<AppState>, request: &HttpRequest) -> Result<Caller, Problem> {
     let headers = request.headers();
-    if let Some(key) = bearer(headers)? {
+    let shown = authorization(headers)?;
+    if let Some(Shown::Bearer(key)) = &shown {
         return by_key(state, key).await;
     }
-    // From here on it may be a browser that adds cookies, or loopback rights, by itself.
+    // From here on it may be a browser that adds passwords, cookies or loopback rights by itself.
     if !is_safe(request.method()) && is_cross_site(headers) {
         let detail = "a browser sent this from a page of another site";
         return Err(Problem::new(kinds::CROSS_SITE, detail));
+    }
+    if let Some(Shown::Password(key)) = &shown {
+        return by_key(state, key).await;
     }
     if let Some(key) = cookie(headers) {
         return by_key(state, key).await;
@@ -124,23 +131,38 @@ async fn by_key(state: &Arc<AppState>, key: &str) -> Result<Caller, Problem> {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+/// A key as a header shows it.
+#[derive(Debug, PartialEq, Eq)]
+enum Shown {
+    Bearer(String),
+    Password(String),
+}
+
+fn authorization(headers: &HeaderMap) -> Result<Option<Shown>, Problem> {
     let Some(value) = headers.get(AUTHORIZATION) else {
         return Ok(None);
     };
-    let key = value.to_str().ok().and_then(|text| {
+    let shown = value.to_str().ok().and_then(|text| {
         let (scheme, key) = text.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+        let key = key.trim();
+        if scheme.eq_ignore_ascii_case("bearer") && !key.is_empty() {
+            Some(Shown::Bearer(key.to_owned()))
+        } else if scheme.eq_ignore_ascii_case("basic") {
+            password(key).map(Shown::Password)
+        } else {
+            None
+        }
     });
-    let refused = || {
-        Problem::new(
-            kinds::UNAUTHORIZED,
-            "the Authorization header must be `Bearer KEY`",
-        )
-    };
-    key.filter(|key| !key.is_empty())
-        .map(Some)
-        .ok_or_else(refused)
+    let detail = "the Authorization header must be `Bearer KEY`, or Basic with the key as password";
+    let refused = || Problem::new(kinds::UNAUTHORIZED, detail);
+    shown.map(Some).ok_or_else(refused)
+}
+
+/// The password of HTTP Basic authentication (RFC 7617), unless it is empty.
+fn password(credentials: &str) -> Option<String> {
+    let pair = String::from_utf8(STANDARD.decode(credentials).ok()?).ok()?;
+    let (_, password) = pair.split_once(':')?;
+    (!password.is_empty()).then(|| password.to_owned())
 }
 
 fn cookie(headers: &HeaderMap) -> Option<&str> {
@@ -294,11 +316,24 @@ mod tests {
             .insert_header((AUTHORIZATION, "bearer rk_1"))
             .insert_header((COOKIE, "a=b; retrace_key=rk_2"))
             .to_http_request();
-        assert_eq!(bearer(request.headers()).unwrap(), Some("rk_1"));
+        let bearer = Shown::Bearer("rk_1".to_owned());
+        assert_eq!(authorization(request.headers()).unwrap(), Some(bearer));
         assert_eq!(cookie(request.headers()), Some("rk_2"));
-        let basic = TestRequest::get()
-            .insert_header((AUTHORIZATION, "Basic x"))
-            .to_http_request();
-        assert_eq!(bearer(basic.headers()).unwrap_err().kind.status, 401);
+        let shown = |value: &str| {
+            let request = TestRequest::get().insert_header((AUTHORIZATION, value));
+            authorization(request.to_http_request().headers())
+        };
+        let basic = format!("Basic {}", STANDARD.encode("studio:rk_3"));
+        let password = Shown::Password("rk_3".to_owned());
+        assert_eq!(shown(&basic).unwrap(), Some(password));
+        for refused in [
+            "Basic x",
+            "Basic",
+            "Bearer ",
+            "Digest a",
+            "Basic c3R1ZGlvOg==",
+        ] {
+            assert_eq!(shown(refused).unwrap_err().kind.status, 401, "{refused}");
+        }
     }
 }

@@ -257,14 +257,16 @@ pub(super) async fn bundle(
         .body(bundle.to_bytes()))
 }
 
-/// The image of a generation entry, a PNG of the service's own making.
+/// The image of a generation entry, a file of the service's own making. The client that asked for
+/// it may fetch it too.
 #[utoipa::path(
     get,
     path = "/v1/entries/{index}/image",
     tag = "audit",
     params(("index" = u64, Path, description = "Leaf index")),
     responses(
-        (status = 200, body = Vec<u8>, content_type = "image/png"),
+        (status = 200, content((Vec<u8> = "image/png"), (Vec<u8> = "image/jpeg"),
+            (Vec<u8> = "image/webp"))),
         (status = "4XX", body = ProblemBody, content_type = "application/problem+json")
     ),
     security(("key" = ["audit"]))
@@ -274,14 +276,22 @@ pub(super) async fn image(
     caller: Caller,
     index: web::Path<u64>,
 ) -> Result<HttpResponse, Problem> {
-    caller.require(Scope::Audit)?;
-    let (_, image) = work::entry_image(&state, LeafIndex::new(*index)).await?;
+    if !caller.may(Scope::Generate) {
+        caller.require(Scope::Audit)?;
+    }
+    let (recorded, image) = work::entry_image(&state, LeafIndex::new(*index)).await?;
+    if recorded.entry.client() != caller.client {
+        caller.require(Scope::Audit)?;
+    }
+    let format = media::sniff(&image).map_err(|error| Problem::internal(&error))?;
     let inline = ContentDisposition {
         disposition: DispositionType::Inline,
-        parameters: vec![DispositionParam::Filename(format!("retrace-{index}.png"))],
+        parameters: vec![DispositionParam::Filename(format!(
+            "retrace-{index}.{format}"
+        ))],
     };
     Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, media::Format::Png.media_type()))
+        .insert_header((CONTENT_TYPE, format.media_type()))
         .insert_header((CONTENT_DISPOSITION, inline))
         .insert_header((CACHE_CONTROL, IMMUTABLE))
         .body(image))

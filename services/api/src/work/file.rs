@@ -1,7 +1,7 @@
 //! The file of an image: format, texts inside it, digests.
 
-use media::Format;
-use onnx::GeneratedImage;
+use media::{Format, MediaError};
+use onnx::{GeneratedImage, Picture};
 use provenance::Digest;
 
 use super::WorkError;
@@ -9,6 +9,10 @@ use super::order::FileOptions;
 
 /// Keyword under which A1111's web interface writes prompt and settings into PNG files.
 const PARAMETERS: &str = "parameters";
+/// The text that names this service in its pictures.
+const SOFTWARE: &str = concat!("Retrace ", env!("CARGO_PKG_VERSION"));
+/// Quality of pictures of the way.
+const PREVIEW_QUALITY: u8 = 85;
 
 /// An encoded image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +33,13 @@ pub(super) fn encode(
     parameters: Option<&str>,
 ) -> Result<PictureFile, WorkError> {
     let (width, height, rgb) = (image.width, image.height, image.rgb.as_slice());
-    let software = concat!("Retrace ", env!("CARGO_PKG_VERSION"));
     let exif = || media::ExifTexts {
-        software,
+        software: SOFTWARE,
         user_comment: parameters,
     };
     let bytes = match options.format {
         Format::Png => {
-            let mut texts = vec![("Software", software), ("Retrace-Request", request_id)];
+            let mut texts = vec![("Software", SOFTWARE), ("Retrace-Request", request_id)];
             texts.extend(parameters.map(|text| (PARAMETERS, text)));
             media::encode_png(width, height, rgb, &texts)
         }
@@ -56,6 +59,26 @@ pub(super) fn encode(
         media_type: options.format.media_type(),
         pixel_sha256: Digest::of(&preimage),
     })
+}
+
+/// A picture of the way to an image, which is neither signed nor recorded. A PNG says so.
+///
+/// # Errors
+/// When the encoder refuses.
+pub fn unsigned_file(picture: &Picture, format: Format) -> Result<Vec<u8>, MediaError> {
+    let size = (picture.width, picture.height);
+    let texts = media::ExifTexts {
+        software: SOFTWARE,
+        user_comment: Some("Retrace-Signed: no"),
+    };
+    match format {
+        Format::Png => {
+            let texts = [("Software", SOFTWARE), ("Retrace-Signed", "no")];
+            media::encode_png(size.0, size.1, &picture.rgb, &texts)
+        }
+        Format::Jpeg => media::encode_jpeg(size, &picture.rgb, PREVIEW_QUALITY, &texts),
+        Format::Webp => media::encode_webp(size, &picture.rgb, &texts),
+    }
 }
 
 #[cfg(test)]

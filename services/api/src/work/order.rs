@@ -6,7 +6,7 @@ use media::Format;
 use onnx::SigmaSpread;
 use serde::{Deserialize, Serialize};
 
-use super::source::{OwnLatents, SourceMask, SourcePicture};
+use super::source::{LatentsSink, OwnLatents, SourceMask, SourcePicture};
 
 /// Quality of JPEG files whose order names none.
 const JPEG_QUALITY: u8 = 95;
@@ -52,6 +52,9 @@ pub struct GenerateOrder {
     /// Starting samples of the caller. They never travel to another process.
     #[serde(skip)]
     pub latents: Option<OwnLatents>,
+    /// Where to leave the last samples, for a caller in this process.
+    #[serde(skip)]
+    pub last_latents: Option<LatentsSink>,
     /// Pictures of the way to keep of each image, for a strip; they are not recorded.
     pub preview_steps: usize,
     /// How the files are written.
@@ -103,6 +106,7 @@ impl Default for GenerateOrder {
             mask: None,
             strength: None,
             latents: None,
+            last_latents: None,
             preview_steps: 0,
             file: FileOptions::default(),
         }

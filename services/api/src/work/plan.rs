@@ -5,11 +5,11 @@ use std::fmt::Display;
 
 use diffusion::SchedulerKind;
 use diffusion::seed::image_seed;
-use onnx::{GenerateRequest, Mask, Picture, Task};
+use onnx::{GenerateRequest, Generation, Mask, Picture, Task};
 use provenance::{Decimal, Digest, GenerationDetails, RecordedNoise, RecordedTask, commit};
 
 use super::order::{FileOptions, GenerateOrder};
-use super::source::OwnLatents;
+use super::source::{LatentsSink, OwnLatents};
 use super::{WorkError, infotext};
 use crate::config::Limits;
 use crate::engine::GeneratorSlot;
@@ -46,6 +46,7 @@ pub struct Plan {
     /// Digests of the uploaded files: the initial image, the mask.
     sources: Vec<Digest>,
     latents: Option<OwnLatents>,
+    last_latents: Option<LatentsSink>,
 }
 
 impl GenerateOrder {
@@ -83,6 +84,7 @@ impl GenerateOrder {
             file: self.file,
             sources: init.chain(mask).collect(),
             latents: self.latents.clone(),
+            last_latents: self.last_latents.clone(),
             request,
         })
     }
@@ -91,7 +93,7 @@ impl GenerateOrder {
     fn task(&self, slot: &GeneratorSlot) -> Task {
         match (&self.init_image, &self.mask) {
             (Some(_), Some(_)) => Task::Inpainting,
-            (Some(_), None) if slot.takes_prompt && self.prompt.is_none() => Task::Variation,
+            (Some(_), None) if self.prompt.is_none() => Task::Variation,
             (Some(_), None) => Task::ImageToImage,
             (None, _) if slot.takes_prompt => Task::TextToImage,
             (None, _) if self.class_label.is_some() => Task::ClassConditional,
@@ -308,6 +310,13 @@ impl Plan {
             request.seeds = images.map(|index| image_seed(self.seed, index)).collect();
         }
         request
+    }
+
+    /// Leaves the last samples where the order wants them.
+    pub(super) fn leave_latents(&self, generation: &Generation) {
+        if let Some(sink) = &self.last_latents {
+            sink.put(&generation.latents);
+        }
     }
 
     /// The seed of one image.

@@ -1,11 +1,17 @@
 //! Pictures that a generation starts from.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::engine::general_purpose::STANDARD;
+use media::Decoded;
 use ndarray::{Array4, Axis};
 use provenance::Digest;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::WorkError;
+use crate::sandbox::Sandbox;
+use crate::state::AppState;
 
 /// A picture to start from, parsed in the confined child.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +44,35 @@ pub struct SourceMask {
 /// Starting samples that the caller brought, of shape (images, channels, height, width).
 #[derive(Clone, PartialEq)]
 pub struct OwnLatents(pub Array4<f32>);
+
+/// Where the last samples of a generation are left for the caller of this process.
+#[derive(Clone, Default)]
+pub struct LatentsSink(Arc<Mutex<Option<Array4<f32>>>>);
+
+impl LatentsSink {
+    /// The samples, once.
+    #[must_use]
+    pub fn take(&self) -> Option<Array4<f32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn put(&self, latents: &Array4<f32>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(latents.clone());
+    }
+}
+
+impl fmt::Debug for LatentsSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LatentsSink")
+    }
+}
+
+/// Where the samples are left does not change what is ordered.
+impl PartialEq for LatentsSink {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
 
 impl fmt::Debug for SourcePicture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,6 +120,141 @@ impl OwnLatents {
         }
         Some(Digest::of(&bytes))
     }
+}
+
+/// An uploaded file that a generation is to start from.
+#[derive(Clone)]
+pub struct SourceFile {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// Its name, where one came with it.
+    pub file_name: Option<String>,
+    /// Its media type, where one came with it.
+    pub media_type: Option<String>,
+}
+
+impl fmt::Debug for SourceFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SourceFile of {} bytes", self.bytes.len())
+    }
+}
+
+/// What of a mask's file says where to paint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaskReading {
+    /// Full transparency, as in OpenAI's interface; the file must have an alpha channel.
+    Transparency,
+    /// Brightness; of a file with transparency, its alpha channel, as in A1111's interface.
+    Brightness,
+}
+
+impl SourcePicture {
+    /// Parses a picture in a confined child.
+    ///
+    /// # Errors
+    /// Why there is no picture, or that its label contradicts its bytes.
+    pub async fn parse(sandbox: &Sandbox, file: SourceFile) -> Result<Self, WorkError> {
+        let (sha256, decoded) = open(sandbox, file).await?;
+        Ok(Self {
+            sha256,
+            width: decoded.width,
+            height: decoded.height,
+            rgb: decoded.rgb,
+        })
+    }
+}
+
+impl SourceMask {
+    /// Parses a mask in a confined child.
+    ///
+    /// # Errors
+    /// As [`SourcePicture::parse`], and a mask without transparency where transparency is read.
+    pub async fn parse(
+        sandbox: &Sandbox,
+        file: SourceFile,
+        reading: MaskReading,
+    ) -> Result<Self, WorkError> {
+        let (sha256, decoded) = open(sandbox, file).await?;
+        let luma = match (reading, decoded.alpha) {
+            (MaskReading::Transparency, Some(alpha)) => {
+                let painted = alpha.iter().map(|&alpha| if alpha == 0 { 255 } else { 0 });
+                painted.collect()
+            }
+            (MaskReading::Transparency, None) => {
+                let detail =
+                    "the mask has no transparency; where it is fully transparent is painted";
+                return Err(WorkError::invalid("mask", detail));
+            }
+            (MaskReading::Brightness, Some(alpha)) if alpha.iter().any(|&alpha| alpha != 255) => {
+                alpha
+            }
+            (MaskReading::Brightness, _) => decoded.rgb.chunks_exact(3).map(brightness).collect(),
+        };
+        Ok(Self {
+            sha256,
+            width: decoded.width,
+            height: decoded.height,
+            luma,
+        })
+    }
+}
+
+/// Parses an uploaded picture in a confined child.
+///
+/// # Errors
+/// Why there is no picture, or that its label contradicts its bytes.
+pub async fn open_picture(
+    state: &Arc<AppState>,
+    file: SourceFile,
+) -> Result<SourcePicture, WorkError> {
+    let shared = Arc::clone(state);
+    let parsed = async move { SourcePicture::parse(&shared.sandbox, file).await };
+    state.run(parsed).await
+}
+
+/// Parses an uploaded mask in a confined child.
+///
+/// # Errors
+/// As [`open_picture`], and a mask without transparency where transparency is read.
+pub async fn open_mask(
+    state: &Arc<AppState>,
+    file: SourceFile,
+    reading: MaskReading,
+) -> Result<SourceMask, WorkError> {
+    let shared = Arc::clone(state);
+    let parsed = async move { SourceMask::parse(&shared.sandbox, file, reading).await };
+    state.run(parsed).await
+}
+
+/// Reads what tools wrote into an uploaded picture, in a confined child. The picture is not kept.
+///
+/// # Errors
+/// As [`open_picture`].
+pub async fn read_metadata(
+    state: &Arc<AppState>,
+    file: SourceFile,
+) -> Result<Vec<media::MetadataItem>, WorkError> {
+    let shared = Arc::clone(state);
+    let parsed = async move { Ok(open(&shared.sandbox, file).await?.1.metadata) };
+    state.run(parsed).await
+}
+
+async fn open(sandbox: &Sandbox, file: SourceFile) -> Result<(Digest, Decoded), WorkError> {
+    let format = media::sniff(&file.bytes)?;
+    let (name, media_type) = (file.file_name.as_deref(), file.media_type.as_deref());
+    media::check_label(name, media_type, format)?;
+    let decoded = sandbox.parse(&file.bytes).await?.decoded;
+    Ok((Digest::of(&file.bytes), decoded))
+}
+
+/// The luma of ITU-R BT.601 in whole numbers, as image programs turn colours into grey.
+fn brightness(pixel: &[u8]) -> u8 {
+    let weighted = pixel
+        .iter()
+        .zip([299_u32, 587, 114])
+        .map(|(&channel, weight)| u32::from(channel) * weight);
+    let mean = (weighted.sum::<u32>() + 500) / 1_000;
+    u8::try_from(mean).expect("a weighted mean of bytes is a byte")
 }
 
 /// Bytes as base64 in JSON.

@@ -4,7 +4,7 @@
 mod parse;
 mod samplers;
 
-pub(crate) use parse::{Parsed, parse};
+pub(crate) use parse::parse;
 pub(crate) use samplers::{ALL as SAMPLERS, Sampler, Schedule, schedule_of};
 
 use std::fmt::Write as _;

@@ -1,0 +1,199 @@
+//! The generations that a client follows without naming them, as A1111's interface does: the newest
+//! one's progress is told, and all of a client's can be stopped.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use onnx::{Picture, Progress};
+use tokio::sync::Notify;
+
+/// All runs of this process, by client.
+#[derive(Debug, Default)]
+pub struct Runs {
+    by_client: Mutex<BTreeMap<String, Vec<Arc<Run>>>>,
+}
+
+/// One generation under way.
+#[derive(Debug)]
+pub struct Run {
+    started: Instant,
+    started_at_ms: u64,
+    interrupted: Notify,
+    state: Mutex<RunState>,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Default)]
+pub struct RunState {
+    /// Images of the request.
+    pub images: usize,
+    /// The image that is being made, from 0.
+    pub image_index: usize,
+    /// Steps done of that image.
+    pub step: usize,
+    /// Steps of an image.
+    pub steps: usize,
+    /// The newest picture of the way.
+    pub preview: Option<Picture>,
+    /// Whether the client has stopped it.
+    pub interrupted: bool,
+}
+
+impl RunState {
+    /// The part that is done, 0 to 1.
+    #[must_use]
+    pub fn progress(&self) -> f64 {
+        let all = self.images * self.steps;
+        let done = self.image_index * self.steps + self.step;
+        if all == 0 {
+            0.0
+        } else {
+            done as f64 / all as f64
+        }
+    }
+}
+
+impl Runs {
+    /// Registers a run until its guard is dropped.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>, client: &str, images: usize) -> RunGuard {
+        let run = Arc::new(Run {
+            started: Instant::now(),
+            started_at_ms: crate::work::now_ms(),
+            interrupted: Notify::new(),
+            state: Mutex::new(RunState {
+                images,
+                ..RunState::default()
+            }),
+        });
+        let mut by_client = self.lock();
+        let runs = by_client.entry(client.to_owned()).or_default();
+        runs.push(Arc::clone(&run));
+        RunGuard {
+            runs: Arc::clone(self),
+            client: client.to_owned(),
+            run,
+        }
+    }
+
+    /// The client's newest run, and how many it has.
+    #[must_use]
+    pub fn newest(&self, client: &str) -> Option<(Arc<Run>, usize)> {
+        let by_client = self.lock();
+        let runs = by_client.get(client)?;
+        Some((Arc::clone(runs.last()?), runs.len()))
+    }
+
+    /// Stops every run of a client after its present step.
+    pub fn interrupt(&self, client: &str) {
+        for run in self.lock().get(client).into_iter().flatten() {
+            run.state().interrupted = true;
+            run.interrupted.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Arc<Run>>>> {
+        // A list of runs has no half-changed state.
+        self.by_client
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Run {
+    /// How far it is.
+    #[must_use]
+    pub fn snapshot(&self) -> RunState {
+        self.state().clone()
+    }
+
+    /// Notes a step.
+    pub fn advance(&self, progress: Progress) {
+        let mut state = self.state();
+        state.images = progress.images;
+        state.image_index = progress.image_index;
+        state.step = progress.step_index + 1;
+        state.steps = progress.steps;
+        if let Some(preview) = progress.preview {
+            state.preview = Some(preview.picture);
+        }
+    }
+
+    /// How long it has run.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// When it began, in milliseconds since 1970 UTC.
+    #[must_use]
+    pub fn started_at_ms(&self) -> u64 {
+        self.started_at_ms
+    }
+
+    /// Completes when the client stops the run.
+    pub async fn interrupted(&self) {
+        self.interrupted.notified().await;
+    }
+
+    fn state(&self) -> MutexGuard<'_, RunState> {
+        // Every field is written whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a run registered.
+#[derive(Debug)]
+pub struct RunGuard {
+    runs: Arc<Runs>,
+    client: String,
+    run: Arc<Run>,
+}
+
+impl RunGuard {
+    /// The run.
+    #[must_use]
+    pub fn run(&self) -> &Arc<Run> {
+        &self.run
+    }
+}
+
+impl Drop for RunGuard {
+    fn drop(&mut self) {
+        let mut by_client = self.runs.lock();
+        if let Some(runs) = by_client.get_mut(&self.client) {
+            runs.retain(|run| !Arc::ptr_eq(run, &self.run));
+            if runs.is_empty() {
+                by_client.remove(&self.client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_sees_and_stops_its_own_runs_alone() {
+        let runs = Arc::new(Runs::default());
+        let mine = runs.begin("mine", 2);
+        let other = runs.begin("other", 1);
+        mine.run().advance(Progress {
+            image_index: 1,
+            images: 2,
+            step_index: 4,
+            steps: 10,
+            preview: None,
+        });
+        let (newest, count) = runs.newest("mine").unwrap();
+        assert_eq!((newest.snapshot().progress(), count), (0.75, 1));
+        runs.interrupt("mine");
+        mine.run().interrupted().await;
+        assert!(!other.run().snapshot().interrupted);
+        drop(mine);
+        assert!(runs.newest("mine").is_none());
+        assert!(runs.newest("other").is_some());
+    }
+}
