@@ -1,0 +1,159 @@
+//! `GET /sdapi/v1/samplers`, `/sdapi/v1/schedulers` and `/sdapi/v1/sd-models`
+
+use std::collections::BTreeMap;
+
+use actix_web::{HttpResponse, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::access::Caller;
+use crate::engine::GeneratorSlot;
+use crate::problem::ProblemBody;
+use crate::state::AppState;
+use crate::work::infotext::{SAMPLERS, Sampler, Schedule, model_hash};
+
+/// A sampler.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::routes) struct SamplerBody {
+    /// Its name.
+    name: &'static str,
+    /// Further names.
+    aliases: Vec<&'static str>,
+    /// `scheduler`: the schedule that comes with it.
+    options: BTreeMap<&'static str, &'static str>,
+}
+
+impl From<&Sampler> for SamplerBody {
+    fn from(sampler: &Sampler) -> Self {
+        let scheduler = sampler.sigmas.map(|sigmas| ("scheduler", sigmas.name()));
+        let mut aliases = sampler.aliases.to_vec();
+        aliases.push(sampler.kind.name());
+        Self {
+            name: sampler.name,
+            aliases,
+            options: scheduler.into_iter().collect(),
+        }
+    }
+}
+
+/// A schedule of sigmas.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::routes) struct SchedulerBody {
+    /// Its name in requests.
+    name: &'static str,
+    /// Its name for people.
+    label: &'static str,
+    /// Always null.
+    aliases: Option<Vec<String>>,
+    /// The exponent of Karras' schedule; -1 for the others.
+    default_rho: f64,
+    /// Always false.
+    need_inner_model: bool,
+}
+
+impl From<&Schedule> for SchedulerBody {
+    fn from(schedule: &Schedule) -> Self {
+        let karras = schedule.sigmas == Some(onnx::SigmaSpread::Karras);
+        Self {
+            name: schedule.name,
+            label: schedule.label,
+            aliases: None,
+            // Karras et al. 2022 (arXiv 2206.00364), table 1.
+            default_rho: if karras { 7.0 } else { -1.0 },
+            need_inner_model: false,
+        }
+    }
+}
+
+/// A model.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CheckpointModel)]
+pub(in crate::routes) struct ModelBody {
+    /// Its name and the start of its digest, `NAME [DIGITS]`.
+    title: String,
+    /// Its name.
+    model_name: String,
+    /// The start of its digest.
+    hash: String,
+    /// SHA-256 over all its parts.
+    sha256: String,
+    /// Its name: no path of the service is told.
+    filename: String,
+    /// Always null.
+    config: Option<String>,
+}
+
+impl From<&GeneratorSlot> for ModelBody {
+    fn from(slot: &GeneratorSlot) -> Self {
+        Self {
+            title: title(slot),
+            model_name: slot.model.name.clone(),
+            hash: model_hash(&slot.model),
+            sha256: slot.model.digest.to_string(),
+            filename: slot.model.name.clone(),
+            config: None,
+        }
+    }
+}
+
+/// What A1111 calls a model.
+pub(super) fn title(slot: &GeneratorSlot) -> String {
+    format!("{} [{}]", slot.model.name, model_hash(&slot.model))
+}
+
+/// List the samplers.
+#[utoipa::path(
+    get,
+    path = "/sdapi/v1/samplers",
+    tag = "a1111",
+    responses(
+        (status = 200, body = [SamplerBody]),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json")
+    ),
+    security(("key" = []), ("password" = []))
+)]
+pub(in crate::routes) async fn samplers(state: web::Data<AppState>, _: Caller) -> HttpResponse {
+    // Schedulers of flow models belong to flow models, and no others do.
+    let flow = state
+        .engine
+        .generator()
+        .ok()
+        .map(|slot| slot.scheduler.is_flow());
+    let usable = |sampler: &&Sampler| {
+        sampler.kind.is_generative() && flow.is_none_or(|flow| sampler.kind.is_flow() == flow)
+    };
+    let samplers: Vec<SamplerBody> = SAMPLERS.iter().filter(usable).map(Into::into).collect();
+    HttpResponse::Ok().json(samplers)
+}
+
+/// List the schedules of sigmas.
+#[utoipa::path(
+    get,
+    path = "/sdapi/v1/schedulers",
+    tag = "a1111",
+    responses(
+        (status = 200, body = [SchedulerBody]),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json")
+    ),
+    security(("key" = []), ("password" = []))
+)]
+pub(in crate::routes) async fn schedulers(_: Caller) -> HttpResponse {
+    let schedules: Vec<SchedulerBody> = Schedule::ALL.iter().map(Into::into).collect();
+    HttpResponse::Ok().json(schedules)
+}
+
+/// List the installed models.
+#[utoipa::path(
+    get,
+    path = "/sdapi/v1/sd-models",
+    tag = "a1111",
+    responses(
+        (status = 200, body = [ModelBody]),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json")
+    ),
+    security(("key" = []), ("password" = []))
+)]
+pub(in crate::routes) async fn sd_models(state: web::Data<AppState>, _: Caller) -> HttpResponse {
+    let models = state.engine.generator().into_iter().map(ModelBody::from);
+    HttpResponse::Ok().json(models.collect::<Vec<_>>())
+}

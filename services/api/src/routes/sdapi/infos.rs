@@ -1,0 +1,165 @@
+//! The answer to `txt2img` and `img2img`, with what A1111 tells in `info`.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use provenance::{Decimal, Entry};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::routes::wire::{EntryBody, ProvenanceBody};
+use crate::state::AppState;
+use crate::work::infotext::{MODEL_HASH_DIGITS, Sampler};
+use crate::work::{GenerateAnswer, GenerateOrder, RecordedPicture};
+
+/// An order, and what the answer repeats of its request.
+pub(super) struct Wish {
+    pub(super) order: GenerateOrder,
+    pub(super) batch_size: u32,
+    /// What was asked for and has no effect here.
+    pub(super) warnings: Vec<String>,
+}
+
+/// The answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::routes) struct ImagesBody {
+    /// The files in base64.
+    pub(super) images: Vec<String>,
+    /// The request's values, without pictures.
+    #[schema(value_type = Object)]
+    pub(super) parameters: Value,
+    /// A JSON document as text, with A1111's members (`seed`, `all_seeds`, `infotexts` and so on),
+    /// and `warnings`.
+    pub(super) info: String,
+    /// Entry, proof and checkpoint of each image.
+    pub(super) provenance: Vec<ProvenanceBody>,
+}
+
+impl ImagesBody {
+    /// The answer to a wish that was carried out.
+    pub(super) fn new(
+        state: &Arc<AppState>,
+        wish: &Wish,
+        answer: GenerateAnswer,
+        started_at_ms: u64,
+    ) -> Self {
+        let info = info(state, wish, &answer, started_at_ms);
+        let (mut images, mut provenance) = (Vec::new(), Vec::new());
+        for picture in answer.images {
+            images.push(STANDARD.encode(&picture.file));
+            let entry = Entry::Generation(picture.entry);
+            let entry = EntryBody::new(picture.leaf_index, &picture.leaf_hash, &entry);
+            provenance.push(ProvenanceBody::new(entry, &picture.bundle));
+        }
+        Self {
+            images,
+            parameters: Value::Null,
+            info: info.to_string(),
+            provenance,
+        }
+    }
+}
+
+/// What A1111 tells about its images. Values come from the signed entries, the prompts from the
+/// request.
+fn info(state: &AppState, wish: &Wish, answer: &GenerateAnswer, started_at_ms: u64) -> Value {
+    let Some(RecordedPicture { entry, .. }) = answer.images.first() else {
+        return json!({});
+    };
+    let order = &wish.order;
+    let images = &answer.images;
+    let prompt = order.prompt.as_deref().unwrap_or_default();
+    let negative_prompt = order.negative_prompt.as_deref().unwrap_or_default();
+    let seeds: Vec<u64> = images.iter().map(|image| image.entry.seed).collect();
+    let sampler = Sampler::find(&entry.scheduler);
+    let sampler_name = sampler.map_or(entry.scheduler.as_str(), |sampler| sampler.name);
+    let details = entry.details.as_ref();
+    let strength = details.and_then(|details| details.strength.as_ref());
+    let settings = details.map(|details| &details.settings);
+    let mut warnings = wish.warnings.clone();
+    warnings.extend(crate::routes::images::warnings(answer));
+    json!({
+        "prompt": prompt,
+        "all_prompts": vec![prompt; images.len()],
+        "negative_prompt": negative_prompt,
+        "all_negative_prompts": vec![negative_prompt; images.len()],
+        "seed": entry.seed,
+        "all_seeds": seeds,
+        "subseed": entry.seed,
+        "all_subseeds": seeds,
+        "subseed_strength": 0,
+        "width": entry.image.width,
+        "height": entry.image.height,
+        "sampler_name": sampler_name,
+        "cfg_scale": number(&entry.guidance_scale),
+        "steps": entry.steps,
+        "batch_size": wish.batch_size,
+        "restore_faces": false,
+        "face_restoration_model": null,
+        "sd_model_name": entry.model.name,
+        "sd_model_hash": &entry.model.digest.to_string()[..MODEL_HASH_DIGITS],
+        "sd_vae_name": null,
+        "sd_vae_hash": null,
+        "seed_resize_from_w": -1,
+        "seed_resize_from_h": -1,
+        "denoising_strength": strength.map(number),
+        "extra_generation_params": settings,
+        "index_of_first_image": 0,
+        "infotexts": infotexts(state, wish, images),
+        "styles": [],
+        "job_timestamp": timestamp(started_at_ms),
+        "clip_skip": 1,
+        "is_using_inpainting_conditioning": false,
+        "version": concat!("Retrace ", env!("CARGO_PKG_VERSION")),
+        "warnings": warnings,
+    })
+}
+
+/// A decimal as JSON writes it: 64 bits keep the shortest spelling of 32.
+fn number(decimal: &Decimal) -> f64 {
+    decimal
+        .as_str()
+        .parse()
+        .unwrap_or(f64::from(decimal.to_f32()))
+}
+
+/// The text of each image, as its file carries it.
+fn infotexts(state: &AppState, wish: &Wish, images: &[RecordedPicture]) -> Vec<String> {
+    let seed = images.first().map(|image| image.entry.seed);
+    let order = GenerateOrder {
+        seed,
+        ..wish.order.clone()
+    };
+    let Ok(slot) = state.engine.generator() else {
+        return Vec::new();
+    };
+    // The order was planned before with the same values but for the seed, which every number fits.
+    let Ok(plan) = order.plan(slot, &state.config.limits) else {
+        return Vec::new();
+    };
+    let texts = images.iter().enumerate().map(|(index, image)| {
+        let size = (image.entry.image.width, image.entry.image.height);
+        plan.infotext(slot, (index, size))
+    });
+    texts.collect()
+}
+
+/// `YYYYMMDDhhmmss`, as A1111 writes it, in UTC.
+pub(super) fn timestamp(at_ms: u64) -> String {
+    let at = i64::try_from(at_ms)
+        .ok()
+        .and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+    at.unwrap_or_default().strftime("%Y%m%d%H%M%S").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_are_written_as_a1111_writes_them() {
+        assert_eq!(timestamp(1_767_225_600_123), "20260101000000");
+    }
+}
