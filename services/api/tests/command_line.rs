@@ -113,19 +113,27 @@ fn a_command_line_that_makes_no_sense_is_refused_with_code_2() {
 }
 
 #[test]
-fn starting_latents_are_refused_where_an_entry_would_state_a_seed() {
-    let output = retrace(&["generate", "--latents", "start.npy"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("--offline"), "{}", stderr(&output));
-    let arguments = [
-        "generate",
-        "--offline",
-        "--latents",
-        "start.npy",
-        "--seed",
-        "1",
-    ];
-    assert_eq!(retrace(&arguments).status.code(), Some(2));
+fn starting_latents_exclude_what_they_stand_for() {
+    for other in [
+        &["--seed", "1"][..],
+        &["-n", "2"],
+        &["--noise-source", "torch-cpu"],
+        &["--size", "64x64"],
+    ] {
+        let arguments = [&["generate", "--latents", "start.npy"], other].concat();
+        let output = retrace(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{other:?}");
+        assert!(stderr(&output).contains(other[0]), "{}", stderr(&output));
+    }
+    for alone in [&["--mask", "mask.png"][..], &["--strength", "0.5"]] {
+        let output = retrace(&[&["generate", "--prompt", "a"], alone].concat());
+        assert_eq!(output.status.code(), Some(2), "{alone:?}");
+        assert!(
+            stderr(&output).contains("--init-image"),
+            "{}",
+            stderr(&output)
+        );
+    }
 }
 
 #[test]

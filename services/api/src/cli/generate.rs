@@ -8,16 +8,18 @@ use api::config::Limits;
 use api::engine::Engine;
 use api::startup::Services;
 use api::state::AppState;
-use api::work::{self, GenerateOrder, OnProgress, RecordedPicture};
+use api::work::{self, GenerateOrder, LatentsSink, OnProgress, OwnLatents, RecordedPicture};
 use clap::Args;
 use diffusion::SchedulerKind;
 use indicatif::ProgressBar;
+use ndarray::Array4;
 use onnx::{GenerateRequest, GeneratedImage, Generation, ModelIdentity, TruncatedPrompt};
 use provenance::Digest;
 use serde_json::{Value, json};
 
 use super::environment::{EngineArgs, StateArgs};
 use super::failure::Failure;
+use super::generate_settings::Further;
 use super::{Outcome, npy, progress};
 
 /// The command line works for one person on their own machine: only the generator's own limits
@@ -30,12 +32,18 @@ Examples:
   retrace generate --prompt \"a red heart\"
   retrace generate --prompt \"a blue car\" --seed 7 -n 4 --scheduler euler --output pictures/
   retrace generate --model ~/stable-diffusion-onnx --prompt \"a lighthouse\" --offline
-  retrace generate --model ./ddpm --offline --latents start.npy --output-latents end.npy --json
+  retrace generate --prompt \"a red heart\" --init-image sketch.png --strength 0.6
+  retrace generate --prompt \"a red heart\" --init-image photo.jpg --mask where.png --format jpeg
+  retrace generate --prompt \"a (red:1.3) heart\" --prompt-weights --noise-source torch-cpu --seed 7
+  retrace generate --prompt \"a red heart\" --scheduler ddim --eta 0.5 --size 64x64
+  retrace generate --model ./ddpm --class-label 3
+  retrace generate --model ./ddpm --latents start.npy --output-latents end.npy --json
 
 Without --offline every image is signed and appended to the ledger before it is written. Beside
 NAME.png lie NAME.bundle (the offline proof) and NAME.json (the request and its entry); the public
 keys are in retrace.pub. With --offline nothing is signed, and file and JSON say so.
-Starting latents need --offline: an entry states the seed that its image can be made from again.";
+Prompt and settings stand in each signed file, as other tools write them, unless --no-parameters.
+Of starting latents the entry states the digest, of pictures and masks a salted commitment.";
 
 /// Arguments of `retrace generate`.
 #[derive(Debug, Args)]
@@ -62,13 +70,16 @@ pub struct Generate {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(STEPS_MAX)))]
     steps: Option<u32>,
 
-    /// Scheduler: ddim, euler or dpm++2m [default: the model's]
+    /// Scheduler, such as ddim, euler or dpm++2m [default: the model's]
     #[arg(long, value_name = "NAME", value_parser = generative_scheduler)]
     scheduler: Option<SchedulerKind>,
 
     /// Weight of classifier-free guidance; 1 switches it off [default: the model's]
     #[arg(long, value_name = "SCALE")]
     guidance_scale: Option<f32>,
+
+    #[command(flatten)]
+    further: Further,
 
     /// Number of images
     #[arg(short = 'n', long = "count", value_name = "COUNT", default_value_t = 1,
@@ -80,11 +91,12 @@ pub struct Generate {
     output: PathBuf,
 
     /// Starting sample as float32 .npy, used as it is, unscaled; its first dimension is the batch
-    #[arg(long, value_name = "FILE.npy", requires = "offline", conflicts_with_all = ["seed", "count"])]
+    #[arg(long, value_name = "FILE.npy",
+          conflicts_with_all = ["seed", "count", "noise_source", "init_image", "size"])]
     latents: Option<PathBuf>,
 
     /// Where to write the last sample, before decoding
-    #[arg(long, value_name = "FILE.npy", requires = "offline")]
+    #[arg(long, value_name = "FILE.npy")]
     output_latents: Option<PathBuf>,
 
     /// No ledger and no database: nothing is signed or recorded
@@ -106,7 +118,10 @@ fn generative_scheduler(name: &str) -> Result<SchedulerKind, String> {
     name.parse()
         .ok()
         .filter(|kind| SchedulerKind::GENERATIVE.contains(kind))
-        .ok_or_else(|| "not one of ddim, euler, dpm++2m".to_owned())
+        .ok_or_else(|| {
+            let known = SchedulerKind::GENERATIVE.map(SchedulerKind::name);
+            format!("not one of {}", known.join(", "))
+        })
 }
 
 impl Generate {
@@ -124,8 +139,9 @@ impl Generate {
         }
     }
 
-    fn order(&self) -> GenerateOrder {
-        GenerateOrder {
+    async fn order(&self) -> Result<GenerateOrder, Failure> {
+        let latents = self.latents.as_deref().map(npy::read).transpose()?;
+        let order = GenerateOrder {
             prompt: self.prompt.clone(),
             negative_prompt: self.negative_prompt.clone(),
             images: self.count,
@@ -133,8 +149,11 @@ impl Generate {
             steps: self.steps,
             guidance_scale: self.guidance_scale,
             scheduler: self.scheduler,
+            latents: latents.map(OwnLatents),
+            last_latents: self.output_latents.is_some().then(LatentsSink::default),
             ..GenerateOrder::default()
-        }
+        };
+        self.further.add_to(order).await
     }
 
     fn limits() -> Limits {
@@ -157,12 +176,14 @@ impl Generate {
 
     async fn record(&self, state: &Arc<AppState>) -> Outcome {
         let bar = progress::bar(0, "generating");
-        let (caller, order) = (Caller::local(), self.order());
+        let (caller, order) = (Caller::local(), self.order().await?);
+        let last_latents = order.last_latents.clone();
         let on_progress = Some(report_to(&bar));
         let answer = work::generate(state, &caller, order, on_progress).await;
         bar.finish_and_clear();
         let answer = answer?;
         warn_of_truncation(answer.truncated_prompt.as_ref());
+        self.write_latents(last_latents.and_then(|sink| sink.take()).as_ref())?;
         let keys = self.output.join("retrace.pub");
         super::write_file(&keys, state.public_keys.to_string().as_bytes())?;
         for image in &answer.images {
@@ -171,9 +192,24 @@ impl Generate {
         Ok(())
     }
 
+    fn write_latents(&self, latents: Option<&Array4<f32>>) -> Outcome {
+        if let (Some(path), Some(latents)) = (&self.output_latents, latents) {
+            super::make_folder_of(path)?;
+            npy::write(path, latents)?;
+        }
+        Ok(())
+    }
+
     fn write_recorded(&self, image: &RecordedPicture, keys: &Path) -> Outcome {
         let name = format!("retrace-{}", image.leaf_index);
-        let path = self.output.join(format!("{name}.png"));
+        // `image/jpeg` and its like: the word behind the solidus is the format.
+        let (_, format) = image
+            .entry
+            .image
+            .media_type
+            .split_once('/')
+            .unwrap_or_default();
+        let path = self.output.join(format!("{name}.{format}"));
         let bundle_path = self.output.join(format!("{name}.bundle"));
         super::write_file(&path, &image.file)?;
         super::write_file(&bundle_path, &image.bundle.to_bytes())?;
@@ -197,6 +233,7 @@ impl Generate {
             },
             "bundle_path": bundle_path,
             "public_key_path": keys,
+            "output_latents_path": self.output_latents,
         });
         super::write_file(
             &self.output.join(format!("{name}.json")),
@@ -227,27 +264,19 @@ impl Generate {
 
     /// Neither signed nor recorded.
     async fn offline(&self) -> Outcome {
-        let latents = self.latents.as_deref().map(npy::read).transpose()?;
         let options = self.engine.options(self.model.clone());
         let engine = Arc::new(Engine::open(&options).map_err(Failure::environment)?);
         let slot = engine.generator().map_err(Failure::environment)?;
-        let plan = self.order().plan(slot, &Self::limits())?;
+        let plan = self.order().await?.plan(slot, &Self::limits())?;
         let model = slot.model.clone();
-        let mut request = plan.request();
-        if latents.is_some() {
-            request.seeds = Vec::new();
-            request.latents = latents;
-        }
+        let request = plan.request();
         let settings = request.clone();
         let bar = progress::bar(0, "generating");
         let rendered = work::render(Arc::clone(&engine), request, Some(report_to(&bar))).await;
         bar.finish_and_clear();
         let generation = rendered?;
         warn_of_truncation(generation.truncated_prompt.as_ref());
-        if let Some(path) = &self.output_latents {
-            super::make_folder_of(path)?;
-            npy::write(path, &generation.latents)?;
-        }
+        self.write_latents(Some(&generation.latents))?;
         let unsigned = Unsigned {
             settings: &settings,
             model: &model,

@@ -7,6 +7,7 @@ mod environment;
 mod export;
 mod failure;
 mod generate;
+mod generate_settings;
 mod invert;
 mod key;
 mod ledger;
