@@ -5,10 +5,13 @@
 
 mod access;
 mod audit;
+mod cases;
 mod embedded;
 mod generate;
 mod jobs;
 mod log;
+mod openai;
 mod pages;
 mod refusals;
 mod score;
+mod sdapi;
