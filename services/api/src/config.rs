@@ -193,6 +193,15 @@ pub struct Limits {
     /// Clients that follow a job's events at once
     #[arg(long, env = "RETRACE_EVENT_STREAMS_MAX", default_value_t = LIMITS.event_streams_max)]
     pub event_streams_max: usize,
+    /// Bytes of all uploads that review cases keep
+    #[arg(long, env = "RETRACE_CASE_BYTES_MAX", default_value_t = LIMITS.case_bytes_max)]
+    pub case_bytes_max: u64,
+    /// Notes of one review case
+    #[arg(long, env = "RETRACE_CASE_NOTES_MAX", default_value_t = LIMITS.case_notes_max)]
+    pub case_notes_max: u32,
+    /// Review cases of one page of a list
+    #[arg(long, env = "RETRACE_CASES_PER_PAGE_MAX", default_value_t = LIMITS.cases_per_page_max)]
+    pub cases_per_page_max: u32,
     /// Scores that run at once
     #[arg(long, env = "RETRACE_SCORES_RUNNING_MAX", default_value_t = LIMITS.scores_running_max)]
     pub scores_running_max: usize,
@@ -245,6 +254,9 @@ const LIMITS: Limits = Limits {
     jobs_kept_s_max: 7 * 24 * 3_600,
     jobs_per_page_max: 100,
     event_streams_max: 256,
+    case_bytes_max: 4 << 30,
+    case_notes_max: 200,
+    cases_per_page_max: 100,
     scores_running_max: 2,
     scores_waiting_max: 16,
     uploads_reading_max: 16,
@@ -310,7 +322,18 @@ impl Limits {
         let mut bounds = self.bounds_of_uploads().to_vec();
         bounds.extend(self.bounds_of_work());
         bounds.extend(self.bounds_of_jobs());
+        bounds.extend(self.bounds_of_cases());
         bounds
+    }
+
+    fn bounds_of_cases(&self) -> [Bound; 3] {
+        let notes_max = u64::from(self.case_notes_max);
+        let per_page_max = u64::from(self.cases_per_page_max);
+        [
+            ("case_bytes_max", self.case_bytes_max, KIB, 1 << 50),
+            ("case_notes_max", notes_max, 1, 100_000),
+            ("cases_per_page_max", per_page_max, 1, 200),
+        ]
     }
 
     fn bounds_of_uploads(&self) -> [Bound; 11] {

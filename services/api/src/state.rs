@@ -10,7 +10,9 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::images::ImageStore;
+use crate::kept_uploads::KeptUploads;
 use crate::request_id;
+use crate::runs::Runs;
 use crate::sandbox::{Confinement, Sandbox};
 use crate::turns::{InFlight, Turns};
 use crate::work::{Idempotency, WorkError};
@@ -41,6 +43,8 @@ pub struct AppState {
     pub public_keys: PublicKeys,
     /// Generated images.
     pub images: ImageStore,
+    /// Uploads that reviewers keep.
+    pub cases: KeptUploads,
     /// Parses untrusted bytes.
     pub sandbox: Sandbox,
     /// Which fences the children get.
@@ -61,6 +65,8 @@ pub struct AppState {
     pub jobs: JobHints,
     /// True when the service is about to stop: whoever follows or works lets go.
     pub stopping: watch::Receiver<bool>,
+    /// Generations that their clients follow without naming them.
+    pub runs: Arc<Runs>,
     /// How the sequencer fares.
     pub sequencer: watch::Receiver<SequencerStatus>,
     /// The runtime that the ledger belongs to; web workers have runtimes of their own.

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::metrics::Histogram;
 
 /// No turn came: too many wait already, or the wait was too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +37,16 @@ const OPEN: &str = "the semaphores of turns are never closed";
 #[derive(Debug)]
 pub struct Turn {
     _running: OwnedSemaphorePermit,
+    since: Instant,
+    durations: Option<&'static Histogram>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(durations) = self.durations {
+            durations.observe(self.since.elapsed());
+        }
+    }
 }
 
 /// A limited number of running places and a limited number of waiting places.
@@ -44,6 +56,7 @@ pub struct Turns {
     waiting: Arc<Semaphore>,
     waiting_max: usize,
     wait_max: Duration,
+    durations: Option<&'static Histogram>,
 }
 
 impl Turns {
@@ -55,6 +68,31 @@ impl Turns {
             waiting: Arc::new(Semaphore::new(waiting_max)),
             waiting_max,
             wait_max,
+            durations: None,
+        }
+    }
+
+    /// The same turns, and how long each is held is counted here.
+    #[must_use]
+    pub fn counted_in(self, durations: &'static Histogram) -> Self {
+        Self {
+            durations: Some(durations),
+            ..self
+        }
+    }
+
+    /// How many wait for their turn now, those apart that wait patiently.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting_max
+            .saturating_sub(self.waiting.available_permits())
+    }
+
+    fn turn(&self, running: OwnedSemaphorePermit) -> Turn {
+        Turn {
+            _running: running,
+            since: Instant::now(),
+            durations: self.durations,
         }
     }
 
@@ -62,9 +100,7 @@ impl Turns {
     /// waits elsewhere already, as jobs do.
     pub async fn take_patiently(&self) -> Turn {
         let running = Arc::clone(&self.running).acquire_owned().await;
-        Turn {
-            _running: running.expect(OPEN),
-        }
+        self.turn(running.expect(OPEN))
     }
 
     /// Waits for a turn, first come first served. Dropping the future leaves the queue.
@@ -73,7 +109,7 @@ impl Turns {
     /// When the queue is full or the wait is too long.
     pub async fn take(&self) -> Result<Turn, NoTurn> {
         if let Ok(running) = Arc::clone(&self.running).try_acquire_owned() {
-            return Ok(Turn { _running: running });
+            return Ok(self.turn(running));
         }
         let full = NoTurn::QueueFull {
             waiting_max: self.waiting_max,
@@ -83,9 +119,7 @@ impl Turns {
             .map_err(|_| full)?;
         let turn = Arc::clone(&self.running).acquire_owned();
         match tokio::time::timeout(self.wait_max, turn).await {
-            Ok(running) => Ok(Turn {
-                _running: running.expect(OPEN),
-            }),
+            Ok(running) => Ok(self.turn(running.expect(OPEN))),
             Err(_) => {
                 let wait_ms = u64::try_from(self.wait_max.as_millis()).unwrap_or(u64::MAX);
                 Err(NoTurn::TimedOut { wait_ms })

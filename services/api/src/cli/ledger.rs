@@ -18,6 +18,7 @@ Examples:
   retrace ledger check --json
   retrace ledger adopt-checkpoint
   retrace ledger adopt-checkpoint --i-compared-root-hash 4f5e…
+  retrace ledger export --encoding csv --output entries.csv
 
 Every entry is read again, its signature verified and the Merkle tree built anew; the roots of all
 checkpoints must come out of it. Exit code 1 when anything does not hold.";
@@ -32,6 +33,9 @@ pub struct LedgerArgs {
 
 #[derive(Debug, Subcommand)]
 enum LedgerCommand {
+    /// Write all entries of a search to a file, with a signed manifest as its last line
+    #[command(after_help = EXPORT)]
+    Export(super::export::ExportArgs),
     /// Verify the whole ledger from its entries
     #[command(after_help = EXAMPLES)]
     Check {
@@ -64,10 +68,20 @@ Without --i-compared-root-hash the command only shows that checkpoint. Compare i
 copy, or with the newest bundle that a client holds. If a newer one exists anywhere, the database was
 rolled back: adopting would sign a second history under the same name. Do not; restore the database.";
 
+const EXPORT: &str = "\
+Examples:
+  retrace ledger export --output all.ndjson
+  retrace ledger export --encoding csv --kind generation --client newsroom --output newsroom.csv
+  retrace-verify export all.ndjson --public-key retrace.pub
+
+An export ends in a line that signs for all lines before it and names the checkpoint that it is complete
+for. One without it is not whole. The same search under the same checkpoint gives the same rows.";
+
 impl LedgerArgs {
     /// Checks or adopts, and reports.
     pub fn run(self) -> Outcome {
         match self.command {
+            LedgerCommand::Export(export) => export.run(),
             LedgerCommand::Check { json, state } => Self::check(json, &state),
             LedgerCommand::AdoptCheckpoint {
                 i_compared_root_hash,

@@ -30,6 +30,18 @@ pub struct Kind {
     pub status: u16,
 }
 
+impl Kind {
+    /// The word for a family of errors in OpenAI's interface.
+    fn family(self) -> &'static str {
+        match self.status {
+            401 => "authentication_error",
+            403 => "permission_error",
+            status if status < 500 => "invalid_request_error",
+            _ => "server_error",
+        }
+    }
+}
+
 const fn kind(status: u16, code: &'static str, title: &'static str) -> Kind {
     Kind {
         code,
@@ -71,6 +83,10 @@ pub mod kinds {
         "idempotency-conflict",
         "The Idempotency-Key belongs to another request",
     );
+    /// The client stopped its own request.
+    pub const INTERRUPTED: Kind = kind(409, "interrupted", "The client interrupted the request");
+    /// Somebody decided before.
+    pub const CASE_CLOSED: Kind = kind(409, "case-closed", "The case is closed");
     /// The body is over a limit.
     pub const TOO_LARGE: Kind = kind(413, "too-large", "The body is too large");
     /// The body or the file in it is of a kind that is not read.
@@ -101,6 +117,8 @@ pub mod kinds {
     );
     /// The queue is full or the wait was too long.
     pub const OVERLOADED: Kind = kind(503, "overloaded", "The service is busy");
+    /// Kept uploads take all the room that they may.
+    pub const CASES_FULL: Kind = kind(507, "cases-full", "No further upload can be kept");
     /// The ledger does not answer.
     pub const LEDGER_UNAVAILABLE: Kind =
         kind(503, "ledger-unavailable", "The ledger is not available");
@@ -190,6 +208,7 @@ impl Problem {
     #[must_use]
     pub fn body(&self) -> ProblemBody {
         let request_id = request_id::current();
+        let parameter = self.parameter.map(str::to_owned);
         ProblemBody {
             kind: format!("urn:retrace:problem:{}", self.kind.code),
             title: self.kind.title.to_owned(),
@@ -197,7 +216,13 @@ impl Problem {
             detail: self.detail.clone(),
             instance: (!request_id.is_empty()).then(|| format!("urn:retrace:request:{request_id}")),
             code: self.kind.code.to_owned(),
-            parameter: self.parameter.map(str::to_owned),
+            parameter: parameter.clone(),
+            error: ErrorBody {
+                message: self.detail.clone(),
+                kind: self.kind.family().to_owned(),
+                param: parameter,
+                code: self.kind.code.to_owned(),
+            },
         }
     }
 }
@@ -239,6 +264,23 @@ pub struct ProblemBody {
     /// The refused field or parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameter: Option<String>,
+    /// The same for clients of OpenAI's interface.
+    pub error: ErrorBody,
+}
+
+/// An error in the shape that clients of OpenAI's interface read.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Error)]
+pub struct ErrorBody {
+    /// What happened this time.
+    pub message: String,
+    /// `invalid_request_error`, `authentication_error`, `permission_error` or `server_error`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The refused field or parameter, or null.
+    pub param: Option<String>,
+    /// The stable word of the kind of problem.
+    pub code: String,
 }
 
 impl fmt::Display for Problem {
@@ -279,6 +321,9 @@ mod tests {
         assert_eq!(body["type"], "urn:retrace:problem:invalid-request");
         assert_eq!(body["status"], 400);
         assert_eq!(body["parameter"], "n");
+        assert_eq!(body["error"]["type"], "invalid_request_error");
+        assert_eq!(body["error"]["message"], body["detail"]);
+        assert_eq!(body["error"]["param"], "n");
         assert!(
             body["detail"]
                 .as_str()

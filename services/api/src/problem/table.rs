@@ -40,7 +40,10 @@ impl From<WorkError> for Problem {
             WorkError::Engine(error) => error.into(),
             WorkError::Model(error) => error.into(),
             WorkError::Ledger(error) => error.into(),
-            WorkError::NoImage { .. } => Problem::new(kinds::NOT_FOUND, detail),
+            WorkError::NoImage { .. } | WorkError::NoUpload { .. } => {
+                Problem::new(kinds::NOT_FOUND, detail)
+            }
+            WorkError::ForeignCase { .. } => Problem::new(kinds::MISSING_SCOPE, detail),
             WorkError::Images(ref cause) if is_full(cause) => Problem::hidden(
                 kinds::STORAGE_FULL,
                 "the disk of the image store is full",
@@ -176,7 +179,16 @@ impl From<LedgerError> for Problem {
             | LedgerError::NoSuchCheckpoint { .. }
             | LedgerError::NoSuchJob
             | LedgerError::NoCheckpoint => Problem::new(kinds::NOT_FOUND, error.to_string()),
-            LedgerError::PageSize { .. } => Problem::invalid("limit", error.to_string()),
+            LedgerError::PageSize { .. } | LedgerError::CasePageSize { .. } => {
+                Problem::invalid("limit", error.to_string())
+            }
+            LedgerError::NoSuchCase => Problem::new(kinds::NOT_FOUND, error.to_string()),
+            LedgerError::CaseClosed => Problem::new(kinds::CASE_CLOSED, error.to_string()),
+            LedgerError::CasesFull { .. } => Problem::new(kinds::CASES_FULL, error.to_string()),
+            LedgerError::CaseNotesFull { .. } | LedgerError::NoteLength { .. } => {
+                Problem::invalid("note", error.to_string())
+            }
+            LedgerError::UnknownDecision => Problem::invalid("decision", error.to_string()),
             LedgerError::Beyond { .. } => Problem::new(kinds::INVALID_REQUEST, error.to_string()),
             // Proofs between sizes in the wrong order, or from the empty tree.
             LedgerError::Provenance(cause)

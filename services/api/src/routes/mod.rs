@@ -1,18 +1,24 @@
 //! HTTP, one file per resource. A handler parses, calls a journey of [`crate::work`], and
 //! answers; refusals are [`Problem`]s.
 
+mod cases;
 mod checkpoint;
 mod edge;
+mod edits;
 mod entries;
 mod export;
 mod generations;
 mod health;
+mod images;
 mod jobs;
 mod metrics;
+mod models;
 mod openapi;
 mod scores;
+mod sdapi;
 mod tiles;
 mod uploads;
+mod variations;
 mod wire;
 
 use actix_web::body::MessageBody;
@@ -25,7 +31,7 @@ use actix_web::{
     ResponseError, web,
 };
 
-pub(crate) use uploads::read_form;
+pub(crate) use uploads::{FormFields, UploadForm, read_form};
 
 use crate::config::Role;
 use crate::problem::{Problem, kinds};
@@ -67,17 +73,40 @@ pub fn app(
 fn configure_worker(config: &mut web::ServiceConfig) {
     config
         .service(get("/healthz", health::healthz))
-        .service(get("/readyz", health::readyz));
+        .service(get("/readyz", health::readyz))
+        .service(get("/metrics", metrics::metrics));
 }
 
 /// Every path of the programs' interface.
 fn configure(config: &mut web::ServiceConfig) {
     config
         .service(post("/v1/images/generations", generations::create))
+        .service(post("/v1/images/edits", edits::create))
+        .service(post("/v1/images/variations", variations::create))
+        .service(get("/v1/models", models::list))
+        .service(get("/v1/models/{id}", models::get))
         .service(get("/v1/jobs", jobs::list))
         .service(job("/v1/jobs/{id}"))
         .service(get("/v1/jobs/{id}/events", jobs::events))
         .service(post("/v1/scores", scores::create))
+        .service(
+            web::resource("/v1/cases")
+                .route(web::get().to(cases::list))
+                .route(web::head().to(cases::list))
+                .route(web::post().to(cases::open))
+                .default_service(web::to(|| method_not_allowed("GET, HEAD, POST"))),
+        )
+        .service(get("/v1/cases/{id}", cases::get))
+        .service(
+            web::resource("/v1/cases/{id}/image")
+                .route(web::get().to(cases::image))
+                .route(web::head().to(cases::image))
+                .route(web::delete().to(cases::erase))
+                .default_service(web::to(|| method_not_allowed("GET, HEAD, DELETE"))),
+        )
+        .service(get("/v1/cases/{id}/upload", cases::upload))
+        .service(post("/v1/cases/{id}/notes", cases::add_note))
+        .service(post("/v1/cases/{id}/close", cases::close))
         .service(get("/v1/entries", entries::list))
         .service(get("/v1/entries/export", export::export))
         .service(get("/v1/entries/{index}", entries::get))
@@ -92,6 +121,7 @@ fn configure(config: &mut web::ServiceConfig) {
         .service(get("/healthz", health::healthz))
         .service(get("/readyz", health::readyz))
         .service(get("/metrics", metrics::metrics))
+        .configure(sdapi::configure)
         .configure(openapi::configure)
         .configure(crate::pages::configure);
 }

@@ -6,7 +6,10 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{checkpoint, entries, export, generations, health, metrics, scores, tiles};
+use super::{
+    cases, checkpoint, edits, entries, export, generations, health, jobs, metrics, models, scores,
+    sdapi, tiles, variations,
+};
 
 /// The interface's own description.
 #[derive(OpenApi)]
@@ -19,11 +22,33 @@ use super::{checkpoint, entries, export, generations, health, metrics, scores, t
     ),
     paths(
         generations::create,
+        edits::create,
+        variations::create,
+        models::list,
+        models::get,
+        sdapi::txt2img,
+        sdapi::img2img,
+        sdapi::progress,
+        sdapi::interrupt,
+        sdapi::samplers,
+        sdapi::schedulers,
+        sdapi::sd_models,
+        sdapi::options,
+        sdapi::set_options,
+        sdapi::png_info,
         jobs::list,
         jobs::get,
         jobs::cancel,
         jobs::events,
         scores::create,
+        cases::open,
+        cases::list,
+        cases::get,
+        cases::image,
+        cases::upload,
+        cases::add_note,
+        cases::close,
+        cases::erase,
         entries::list,
         entries::get,
         export::export,
@@ -41,8 +66,10 @@ use super::{checkpoint, entries, export, generations, health, metrics, scores, t
     ),
     tags(
         (name = "images", description = "Generate and sign"),
+        (name = "a1111", description = "Generate and sign, in the shape of A1111's interface"),
         (name = "jobs", description = "Follow and cancel asynchronous work"),
         (name = "scores", description = "Score uploads"),
+        (name = "cases", description = "Keep, read and decide what was scored"),
         (name = "audit", description = "Read and check the record"),
         (name = "operations", description = "How the service is"),
     ),
@@ -64,6 +91,11 @@ impl Modify for KeyScheme {
             .build();
         let components = openapi.components.get_or_insert_with(Default::default);
         components.add_security_scheme("key", SecurityScheme::Http(bearer));
+        let basic = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Basic)
+            .description(Some("The same key as password, with any user name."))
+            .build();
+        components.add_security_scheme("password", SecurityScheme::Http(basic));
     }
 }
 
@@ -89,6 +121,11 @@ mod tests {
         let paths = json["paths"].as_object().unwrap();
         for path in [
             "/v1/images/generations",
+            "/v1/images/edits",
+            "/v1/images/variations",
+            "/v1/models/{id}",
+            "/sdapi/v1/txt2img",
+            "/sdapi/v1/png-info",
             "/v1/scores",
             "/v1/entries/{index}/bundle",
             "/checkpoint",

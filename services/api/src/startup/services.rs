@@ -15,6 +15,8 @@ use super::{StartupError, Storage, storage};
 use crate::config::{Config, Limits, Role};
 use crate::engine::Engine;
 use crate::images::ImageStore;
+use crate::kept_uploads::KeptUploads;
+use crate::metrics;
 use crate::sandbox::Sandbox;
 use crate::state::{AppState, SequencerStatus};
 use crate::turns::{InFlight, Turns};
@@ -50,11 +52,7 @@ impl Services {
                 "the kernel grants no system call filter; uploads are parsed without it"
             );
         }
-        let folder = config.state.join("images");
-        let images = ImageStore::open(folder.clone()).map_err(|source| StartupError::State {
-            path: folder,
-            source,
-        })?;
+        let (images, cases) = open_stores(&config)?;
         let (sequencer, status) = match config.role {
             // Two sequencers need one checkpoint store, and a worker may run on any machine.
             Role::Worker => (None, watch::channel(SequencerStatus::Elsewhere).1),
@@ -73,12 +71,14 @@ impl Services {
             signer: keys.entries,
             public_keys: keys.public,
             images,
+            cases,
             sandbox,
             confinement,
-            generations,
-            scores,
+            generations: generations.counted_in(&metrics::GENERATIONS),
+            scores: scores.counted_in(&metrics::SCORES),
             uploads,
             idempotency: Idempotency::new(limits.idempotent_answers_max),
+            runs: Arc::default(),
             in_flight: InFlight::new(limits.generations_per_client_max),
             event_streams,
             jobs: ledger.watch_jobs(),
@@ -141,6 +141,16 @@ impl Services {
         storage::close(self.ledger, self.cluster).await?;
         sequenced.map_err(StartupError::Sequencer)
     }
+}
+
+/// Opens the stores of generated images and of kept uploads.
+fn open_stores(config: &Config) -> Result<(ImageStore, KeptUploads), StartupError> {
+    let (images, cases) = (config.state.join("images"), config.state.join("cases"));
+    let unusable = |path| |source| StartupError::State { path, source };
+    Ok((
+        ImageStore::open(images.clone()).map_err(unusable(images))?,
+        KeptUploads::open(cases.clone()).map_err(unusable(cases))?,
+    ))
 }
 
 /// Opens the models that the role needs: a service that hands every generation to workers opens no

@@ -69,6 +69,23 @@ pub enum WorkError {
         /// Why not.
         reason: &'static str,
     },
+    /// The upload of a case is not there.
+    #[error("case {case} has no upload: {reason}")]
+    NoUpload {
+        /// The case.
+        case: i64,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// Somebody may read a case and not change it.
+    #[error(
+        "case {case} belongs to another client: adding to it, deciding it and erasing its upload \
+         need its client's key with the scope score, or the scope admin"
+    )]
+    ForeignCase {
+        /// The case.
+        case: i64,
+    },
     /// Images cannot be written or read.
     #[error("the image store failed: {0}")]
     Images(#[source] std::io::Error),

@@ -313,6 +313,7 @@ impl Commission {
         let (turn, on_progress) = means;
         let engine = Arc::clone(&self.state.engine);
         let generation = render_in_turn(engine, self.plan.request(), on_progress, turn).await?;
+        self.plan.leave_latents(&generation);
         let created_at_ms = now_ms();
         let stamp = Stamp {
             request_id,

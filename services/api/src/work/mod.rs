@@ -4,6 +4,7 @@
 //! with domain values. It knows nothing of HTTP.
 
 mod audit;
+mod cases;
 mod error;
 mod export;
 mod file;
@@ -15,6 +16,7 @@ mod log;
 mod order;
 mod picture;
 mod plan;
+mod report;
 mod score;
 mod source;
 mod worker;
@@ -23,8 +25,13 @@ pub use audit::{
     EntryProof, consistency, entry, entry_bundle, entry_image, entry_proof, latest_checkpoint,
     search,
 };
+pub use cases::{
+    CaseList, OpenedCase, add_case_note, case, case_picture, case_upload, close_case,
+    erase_case_upload, examine_case, list_cases, may_change, open_case,
+};
 pub use error::WorkError;
 pub use export::{Export, ExportOrder, export};
+pub use file::unsigned_file;
 pub use generate::{GenerateAnswer, OnProgress, RecordedPicture, generate, generate_once, render};
 pub use idempotency::{Idempotency, IdempotencyKey};
 pub use log::{gauges, tile, walk};
@@ -32,10 +39,14 @@ pub use order::{FileOptions, GenerateOrder};
 pub use picture::{heatmap_picture, to_picture};
 pub use plan::Plan;
 pub(crate) use plan::takes_eta;
+pub use report::{ReadPicture, ScoreReport, TraceCurve};
 pub use score::{
     Examination, InversionStrip, RecordedScore, ScoreAnswer, ScoreTimings, Upload, examine, score,
 };
-pub use source::{OwnLatents, SourceMask, SourcePicture};
+pub use source::{
+    LatentsSink, MaskReading, OwnLatents, SourceFile, SourceMask, SourcePicture, open_mask,
+    open_picture, read_metadata,
+};
 pub(crate) use worker::{forget_old_jobs, work_off_jobs};
 
 use std::time::{SystemTime, UNIX_EPOCH};
