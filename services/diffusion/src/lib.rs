@@ -1,12 +1,4 @@
-//! The reverse process: noise schedules, schedulers, the denoising loop, inversion and traces.
-//!
-//! The crate is pure: it reads no file, no clock and no environment, and starts no thread. Models
-//! come in through [`NoisePredictor`], randomness through a seed, progress goes out through a
-//! callback. Every transcendental function goes through the `libm` crate, so that the same seed
-//! and the same configuration give the same bits on every platform.
-//!
-//! Words and names follow `scheduler_config.json` as published with diffusion models: `betas`,
-//! `alphas_cumprod`, `timesteps`, `prev_sample`, `pred_original_sample`.
+#![doc = include_str!("../README.md")]
 
 pub mod config;
 pub mod denoise;
