@@ -26,19 +26,19 @@ pub struct EulerAncestral {
 
 impl EulerAncestral {
     /// Plans the steps; default spacing linspace. The switches for other spreads of the sigmas are
-    /// ignored, as in the reference.
+    /// ignored, as in the reference; explicit timesteps, which it does not take, get their own
+    /// sigmas.
     ///
     /// # Errors
-    /// As [`SchedulerConfig::scheduler`].
+    /// As [`SchedulerConfig::scheduler_at`].
     pub fn new(config: &SchedulerConfig, steps: Steps<'_>) -> Result<Self, DiffusionError> {
         refuse_flow_prediction(config)?;
         let schedule = NoiseSchedule::new(config, BetaDefaults::DDPM)?;
-        let count = steps.count_for(SchedulerKind::EulerAncestral)?;
         let rules = PlanRules {
             ignores_spreads: true,
             ..PlanRules::default()
         };
-        let mut plan = SigmaPlan::new(config, &schedule, Steps::Count(count), rules)?;
+        let mut plan = SigmaPlan::new(config, &schedule, steps, rules)?;
         plan.sigmas.push(0.0);
         Ok(Self {
             counter: StepCounter::new(plan.timesteps.len()),

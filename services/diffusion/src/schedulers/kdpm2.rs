@@ -28,7 +28,7 @@ impl MidpointPlan {
     /// `middle` is told the sigmas that a step leads from and to.
     pub(crate) fn new(
         config: &SchedulerConfig,
-        count: usize,
+        steps: Steps<'_>,
         middle: impl Fn(f64, f64) -> f64,
     ) -> Result<Self, DiffusionError> {
         refuse_flow_prediction(config)?;
@@ -37,7 +37,7 @@ impl MidpointPlan {
             karras_rounds_timesteps: true,
             ..PlanRules::default()
         };
-        let plan = SigmaPlan::new(config, &schedule, Steps::Count(count), rules)?;
+        let plan = SigmaPlan::new(config, &schedule, steps, rules)?;
         let mut timesteps = vec![plan.timesteps[0]];
         let mut sigmas = vec![plan.sigmas[0]];
         for (index, pair) in plan.sigmas.windows(2).enumerate() {
@@ -66,13 +66,13 @@ pub struct Kdpm2 {
 }
 
 impl Kdpm2 {
-    /// Plans the steps; default spacing linspace, default betas linear from 0.00085 to 0.012.
+    /// Plans the steps; default spacing linspace, default betas linear from 0.00085 to 0.012. The
+    /// reference takes no list of timesteps; here they get their own sigmas.
     ///
     /// # Errors
-    /// As [`SchedulerConfig::scheduler`].
+    /// As [`SchedulerConfig::scheduler_at`].
     pub fn new(config: &SchedulerConfig, steps: Steps<'_>) -> Result<Self, DiffusionError> {
-        let count = steps.count_for(SchedulerKind::Kdpm2)?;
-        let plan = MidpointPlan::new(config, count, geometric_mean)?;
+        let plan = MidpointPlan::new(config, steps, geometric_mean)?;
         Ok(Self {
             counter: StepCounter::new(plan.timesteps.len()),
             plan,

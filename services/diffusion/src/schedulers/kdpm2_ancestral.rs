@@ -23,13 +23,13 @@ pub struct Kdpm2Ancestral {
 }
 
 impl Kdpm2Ancestral {
-    /// Plans the steps; default spacing linspace, default betas linear from 0.00085 to 0.012.
+    /// Plans the steps; default spacing linspace, default betas linear from 0.00085 to 0.012. The
+    /// reference takes no list of timesteps; here they get their own sigmas.
     ///
     /// # Errors
-    /// As [`SchedulerConfig::scheduler`].
+    /// As [`SchedulerConfig::scheduler_at`].
     pub fn new(config: &SchedulerConfig, steps: Steps<'_>) -> Result<Self, DiffusionError> {
-        let count = steps.count_for(SchedulerKind::Kdpm2Ancestral)?;
-        let plan = MidpointPlan::new(config, count, |from, to| {
+        let plan = MidpointPlan::new(config, steps, |from, to| {
             geometric_mean(from, Ancestral::new(from, to).down)
         })?;
         Ok(Self {

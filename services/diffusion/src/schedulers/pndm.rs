@@ -89,12 +89,13 @@ impl Pndm {
         })
     }
 
-    /// Equation 9: the transition between two timesteps with a given model output.
+    /// Equation 9: the transition between two timesteps with a weighted sum of model outputs, in
+    /// one pass over all arrays.
     fn transfer(
         &self,
         (from, to): (i64, i64),
         sample: ArrayView4<'_, f32>,
-        output: ArrayView4<'_, f32>,
+        outputs: &[(f64, ArrayView4<'_, f32>)],
     ) -> Result<Array4<f32>, DiffusionError> {
         let beyond = self.final_alpha_cumprod;
         let alpha_prod = self.schedule.alpha_cumprod_or(from, beyond)?;
@@ -102,23 +103,23 @@ impl Pndm {
         let (beta_prod, beta_prod_prev) = (1.0 - alpha_prod, 1.0 - alpha_prod_prev);
         let denominator =
             alpha_prod * beta_prod_prev.sqrt() + (alpha_prod * beta_prod * alpha_prod_prev).sqrt();
-        let from_sample = (alpha_prod_prev / alpha_prod).sqrt();
         // From one noise level to itself nothing changes, also where both are zero.
         let from_noise = if from == to {
             0.0
         } else {
             (alpha_prod_prev - alpha_prod) / denominator
         };
-        let conversion = self.conversion(alpha_prod);
-        let (from_sample, from_noise) = (from_sample as f32, from_noise as f32);
-        Ok(map_pair(sample, output, |sample, output| {
-            from_sample * sample - from_noise * conversion.epsilon(sample, output)
-        }))
-    }
-
-    fn conversion(&self, alpha_prod: f64) -> Conversion {
-        let (signal, noise) = (alpha_prod.sqrt(), (1.0 - alpha_prod).sqrt());
-        Conversion::new(self.prediction_type, signal, noise)
+        // The noise as a combination of sample and model output.
+        let (noise_of_sample, noise_of_output) = match self.prediction_type {
+            PredictionType::VPrediction => (beta_prod.sqrt(), alpha_prod.sqrt()),
+            _ => (0.0, 1.0),
+        };
+        let from_sample = (alpha_prod_prev / alpha_prod).sqrt() - from_noise * noise_of_sample;
+        let mut terms = vec![(from_sample, sample)];
+        for &(weight, output) in outputs {
+            terms.push((-from_noise * noise_of_output * weight, output));
+        }
+        Ok(weighted_sum(&terms))
     }
 
     /// One evaluation of a pseudo Runge-Kutta step, equation 13.
@@ -160,24 +161,24 @@ impl Pndm {
         // 3. The transition from the start of the step, with the newest output or the whole sum.
         let start = self.start.as_ref().map_or(sample, |start| start.view());
         let output = chosen.as_ref().map_or(output, |chosen| chosen.view());
-        self.transfer((from, to), start, output)
+        self.transfer((from, to), start, &[(1.0, output)])
     }
 
-    /// One pseudo linear multistep step, equation 12. `count` is the number of evaluations before.
+    /// One pseudo linear multistep step, equation 12.
     fn multistep(
         &mut self,
-        count: usize,
         step_index: usize,
         output: ArrayView4<'_, f32>,
         sample: ArrayView4<'_, f32>,
     ) -> Result<Array4<f32>, DiffusionError> {
         let timestep = self.timesteps[step_index] as i64;
+        let count = step_index - self.first;
         // 1. The second evaluation repeats the first step; its output does not enter the history.
         if count == 1 {
-            let average = weighted_sum(&[(0.5, output), (0.5, self.output(0))]);
             let start = self.start.take();
             let start = start.as_ref().map_or(sample, |start| start.view());
-            return self.transfer((timestep + self.ratio, timestep), start, average.view());
+            let average = [(0.5, output), (0.5, self.output(0))];
+            return self.transfer((timestep + self.ratio, timestep), start, &average);
         }
         if count == 0 {
             self.start = Some(sample.to_owned());
@@ -188,23 +189,17 @@ impl Pndm {
         }
         self.outputs.push(output.to_owned());
         // 3. The Adams-Bashforth formulas of rising order.
-        let term = |weight: f64, age: usize| (weight, self.output(age));
-        let combined = match self.outputs.len() {
-            1 => output.to_owned(),
-            2 => weighted_sum(&[term(1.5, 0), term(-0.5, 1)]),
-            3 => weighted_sum(&[
-                term(23.0 / 12.0, 0),
-                term(-16.0 / 12.0, 1),
-                term(5.0 / 12.0, 2),
-            ]),
-            _ => weighted_sum(&[
-                term(55.0 / 24.0, 0),
-                term(-59.0 / 24.0, 1),
-                term(37.0 / 24.0, 2),
-                term(-9.0 / 24.0, 3),
-            ]),
+        let weights: &[f64] = match self.outputs.len() {
+            1 => &[1.0],
+            2 => &[1.5, -0.5],
+            3 => &[23.0 / 12.0, -16.0 / 12.0, 5.0 / 12.0],
+            _ => &[55.0 / 24.0, -59.0 / 24.0, 37.0 / 24.0, -9.0 / 24.0],
         };
-        self.transfer((timestep, timestep - self.ratio), sample, combined.view())
+        let terms = weights.iter().enumerate();
+        let terms: Vec<_> = terms
+            .map(|(age, &weight)| (weight, self.output(age)))
+            .collect();
+        self.transfer((timestep, timestep - self.ratio), sample, &terms)
     }
 
     /// The output of `age` steps ago; there is always one, because the first step keeps its own.
@@ -305,7 +300,7 @@ impl Scheduler for Pndm {
         let prev_sample = if step_index < self.prk_evaluations {
             self.runge_kutta(step_index, model_output, sample)?
         } else {
-            self.multistep(step_index - self.first, step_index, model_output, sample)?
+            self.multistep(step_index, model_output, sample)?
         };
         Ok(StepOutput {
             prev_sample,

@@ -56,14 +56,8 @@ impl PredictorCorrector {
     }
 
     /// Equation 4: `(x + beta score) / sqrt(1 - beta) + sqrt(beta) z`, with the beta between the
-    /// two levels of the plan. Written with the predicted noise.
-    fn predict(
-        &self,
-        step_index: usize,
-        sample: ArrayView4<'_, f32>,
-        noise_pred: ArrayView4<'_, f32>,
-        fresh: ArrayView4<'_, f32>,
-    ) -> Array4<f32> {
+    /// two levels of the plan. The arrays are the sample, the predicted noise and fresh noise.
+    fn predict(&self, step_index: usize, arrays: [ArrayView4<'_, f32>; 3]) -> Array4<f32> {
         let alphas_cumprod = &self.plan.alphas_cumprod;
         let alpha_prod = alphas_cumprod[step_index];
         let alpha = alpha_prod / alphas_cumprod[step_index + 1];
@@ -71,20 +65,15 @@ impl PredictorCorrector {
         let from_noise_pred = (beta * score_factor(alpha_prod)) as f32;
         let factor = (1.0 / alpha.sqrt()) as f32;
         let deviation = beta.sqrt() as f32;
-        map_triple([sample, noise_pred, fresh], |sample, noise_pred, fresh| {
+        map_triple(arrays, |sample, noise_pred, fresh| {
             (sample + from_noise_pred * noise_pred) * factor + deviation * fresh
         })
     }
 
     /// Algorithm 5: `x + step score + sqrt(2 step) z`, where for each image alone
-    /// `step = 2 alpha (r |z| / |score|)^2`.
-    fn correct(
-        &self,
-        step_index: usize,
-        sample: ArrayView4<'_, f32>,
-        noise_pred: ArrayView4<'_, f32>,
-        fresh: ArrayView4<'_, f32>,
-    ) -> Array4<f32> {
+    /// `step = 2 alpha (r |z| / |score|)^2`. The arrays are those of the predictor.
+    fn correct(&self, step_index: usize, arrays: [ArrayView4<'_, f32>; 3]) -> Array4<f32> {
+        let [sample, noise_pred, fresh] = arrays;
         let factor = score_factor(self.plan.alphas_cumprod[step_index]);
         let alpha = self.plan.alphas[step_index];
         let mut corrected = sample.to_owned();
@@ -162,11 +151,11 @@ impl Scheduler for PredictorCorrector {
         });
         let fresh = noise.normals(sample.dim());
         // 2. In turn the predictor goes down a level and the corrector moves within it.
-        let (noise_pred, fresh) = (noise_pred.view(), fresh.view());
+        let arrays = [sample, noise_pred.view(), fresh.view()];
         let prev_sample = if step_index.is_multiple_of(2) {
-            self.predict(step_index, sample, noise_pred, fresh)
+            self.predict(step_index, arrays)
         } else {
-            self.correct(step_index, sample, noise_pred, fresh)
+            self.correct(step_index, arrays)
         };
         Ok(StepOutput {
             prev_sample,

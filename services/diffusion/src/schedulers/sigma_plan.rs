@@ -35,7 +35,6 @@ pub(crate) struct SigmaPlan {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Spread {
-    Plain,
     Karras,
     Exponential,
     Beta,
@@ -80,8 +79,12 @@ impl SigmaPlan {
             timesteps.iter().map(sigma_at).collect()
         };
         // 3. Another spread between the same ends, and the timesteps that belong to it.
-        if spread != Spread::Plain {
-            sigmas = spread.sigmas(config, &sigmas, count, rules);
+        if let Some(spread) = spread {
+            let limited = !(spread == Spread::Karras && rules.karras_ignores_limits);
+            let limit = |limit: Option<f64>, own: f64| limit.filter(|_| limited).unwrap_or(own);
+            let sigma_min = limit(config.sigma_min, sigmas[sigmas.len() - 1]);
+            let sigma_max = limit(config.sigma_max, sigmas[0]);
+            sigmas = spread.sigmas(sigma_min, sigma_max, count);
             let timestep_of = |&sigma: &f64| sigma_to_timestep(sigma, &train_sigmas);
             timesteps = sigmas.iter().map(timestep_of).collect();
             if spread == Spread::Karras && rules.karras_rounds_timesteps {
@@ -99,9 +102,10 @@ impl SigmaPlan {
 }
 
 impl Spread {
-    fn of(config: &SchedulerConfig, rules: PlanRules) -> Result<Self, DiffusionError> {
+    /// The spread that the configuration asks for, if any.
+    fn of(config: &SchedulerConfig, rules: PlanRules) -> Result<Option<Self>, DiffusionError> {
         if rules.ignores_spreads {
-            return Ok(Self::Plain);
+            return Ok(None);
         }
         let switches = [
             (config.use_karras_sigmas, Self::Karras),
@@ -110,8 +114,8 @@ impl Spread {
         ];
         let mut chosen = switches.iter().filter(|(on, _)| *on == Some(true));
         match (chosen.next(), chosen.next()) {
-            (None, _) => Ok(Self::Plain),
-            (Some(&(_, spread)), None) => Ok(spread),
+            (None, _) => Ok(None),
+            (Some(&(_, spread)), None) => Ok(Some(spread)),
             (Some(_), Some(&(_, second))) => Err(DiffusionError::Unsupported {
                 option: second.option(),
                 value: "true".to_owned(),
@@ -122,42 +126,31 @@ impl Spread {
 
     fn option(self) -> &'static str {
         match self {
-            Self::Plain => "timestep_spacing",
             Self::Karras => "use_karras_sigmas",
             Self::Exponential => "use_exponential_sigmas",
             Self::Beta => "use_beta_sigmas",
         }
     }
 
-    fn sigmas(
-        self,
-        config: &SchedulerConfig,
-        plain: &[f64],
-        count: usize,
-        rules: PlanRules,
-    ) -> Vec<f64> {
-        let limited = !(self == Self::Karras && rules.karras_ignores_limits);
-        let limit = |limit: Option<f64>, own: f64| limit.filter(|_| limited).unwrap_or(own);
-        let sigma_min = limit(config.sigma_min, plain[plain.len() - 1]);
-        let sigma_max = limit(config.sigma_max, plain[0]);
+    /// `count` falling sigmas between two ends.
+    fn sigmas(self, sigma_min: f64, sigma_max: f64, count: usize) -> Vec<f64> {
         match self {
-            Self::Plain => plain.to_vec(),
-            Self::Karras => karras_sigmas(sigma_min, sigma_max, count),
             Self::Exponential => exponential_sigmas(sigma_min, sigma_max, count),
+            Self::Karras => karras_sigmas(sigma_min, sigma_max, count),
             Self::Beta => beta_sigmas(sigma_min, sigma_max, count),
         }
     }
 }
 
-fn refuse_list_with(spread: Spread) -> Result<(), DiffusionError> {
-    if spread == Spread::Plain {
-        return Ok(());
+fn refuse_list_with(spread: Option<Spread>) -> Result<(), DiffusionError> {
+    match spread {
+        None => Ok(()),
+        Some(spread) => Err(DiffusionError::Unsupported {
+            option: spread.option(),
+            value: "true".to_owned(),
+            hint: " together with explicit timesteps",
+        }),
     }
-    Err(DiffusionError::Unsupported {
-        option: spread.option(),
-        value: "true".to_owned(),
-        hint: " together with explicit timesteps",
-    })
 }
 
 fn log_linear(config: &SchedulerConfig) -> Result<bool, DiffusionError> {

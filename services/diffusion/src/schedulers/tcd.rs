@@ -130,25 +130,23 @@ impl Scheduler for Tcd {
         let pred_original_sample = map_pair(sample, model_output, |sample, output| {
             conversion.original(sample, output)
         });
-        // 2. Equation 23: the sample at the lower level s, from x0 and the predicted noise.
-        let below = |sample: f32, output: f32| {
-            transition.signal_below * conversion.original(sample, output)
-                + transition.noise_below * conversion.epsilon(sample, output)
-        };
+        // 2. Equation 23: the sample at the lower level s, from x0 and the predicted noise, scaled
+        // for the way up.
+        let of_original = transition.from_below * transition.signal_below;
+        let of_noise_pred = transition.from_below * transition.noise_below;
+        let mut prev_sample = map_triple(
+            [pred_original_sample.view(), sample, model_output],
+            |original, sample, output| {
+                of_original * original + of_noise_pred * conversion.epsilon(sample, output)
+            },
+        );
         // 3. Fresh noise up to the next level; none is drawn where none is added.
-        let prev_sample = if transition.fresh_noise > 0.0 {
+        if transition.fresh_noise > 0.0 {
             let fresh = noise.normals(sample.dim());
-            map_triple(
-                [sample, model_output, fresh.view()],
-                |sample, output, fresh| {
-                    transition.from_below * below(sample, output) + transition.fresh_noise * fresh
-                },
-            )
-        } else {
-            map_pair(sample, model_output, |sample, output| {
-                transition.from_below * below(sample, output)
-            })
-        };
+            prev_sample.zip_mut_with(&fresh, |value, fresh| {
+                *value += transition.fresh_noise * fresh;
+            });
+        }
         Ok(StepOutput {
             prev_sample,
             pred_original_sample,
