@@ -279,7 +279,7 @@ fn what_a_file_says_about_itself_is_shown_as_text_and_never_as_markup() {
         &[b"parameters\0", hostile.as_bytes()].concat(),
     );
     let (media_type, body) = tests::client::form(&UploadedFile {
-        name: "\u{22}><script>alert(3)</script>.png",
+        name: "<script>alert(3)</script>.png",
         media_type: "image/png",
         bytes: &file,
     });
