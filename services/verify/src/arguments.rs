@@ -29,6 +29,7 @@ pub enum Task {
     Consistency(ConsistencyTask),
     Ledger(LedgerTask),
     Image(ImageTask),
+    Export(ExportTask),
 }
 
 /// Whose signatures are believed. At least one of the two is needed.
@@ -184,6 +185,24 @@ pub struct ImageTask {
     /// A folder of tiles, as for `ledger`.
     #[arg(long, value_name = "DIR")]
     pub tiles: Option<PathBuf>,
+    #[command(flatten)]
+    pub keys: KeyArguments,
+}
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  retrace-verify export entries.ndjson --public-key retrace.pub
+  retrace-verify export entries.csv --policy pinned.txt --json
+
+The rows of NDJSON are checked one by one, each with its own signature. Those of CSV carry none: the
+manifest alone vouches for them.";
+
+/// Check an export: that it is whole, that its manifest is signed, and each row.
+#[derive(Debug, Args)]
+#[command(after_help = EXPORT_EXAMPLES)]
+pub struct ExportTask {
+    /// The export, ending in its manifest.
+    pub file: PathBuf,
     #[command(flatten)]
     pub keys: KeyArguments,
 }

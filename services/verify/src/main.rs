@@ -7,6 +7,7 @@ mod arguments;
 mod bundle;
 mod checkpoint;
 mod exit;
+mod export;
 mod image;
 mod input;
 mod keys;
@@ -46,6 +47,7 @@ fn check(task: &Task) -> Result<Report, InputError> {
         Task::Inclusion(task) => proofs::check_inclusion(task),
         Task::Consistency(task) => proofs::check_consistency(task),
         Task::Ledger(task) => ledger::check(task, stderr().is_terminal()),
+        Task::Export(task) => export::check(task),
         Task::Image(task) => lookup::check(task, stderr().is_terminal()),
     }
 }

@@ -1,0 +1,227 @@
+//! `retrace-verify export`
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use provenance::envelope::ENVELOPE_BYTES_MAX;
+use provenance::export::{MANIFEST_BYTES_MAX, manifest_in, ndjson_row};
+use provenance::{
+    Digest, Envelope, ExportEncoding, ExportManifest, LeafIndex, PublicKeys, SignedCheckpoint,
+    SignedManifest,
+};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use sha2::{Digest as _, Sha256};
+
+use crate::arguments::ExportTask;
+use crate::input::{self, InputError};
+use crate::keys;
+use crate::report::{Check, Reason, Report};
+
+/// The envelope, the statement in it once more, and names and hashes around both.
+const LINE_BYTES_MAX: usize = 2 * ENVELOPE_BYTES_MAX + MANIFEST_BYTES_MAX;
+
+/// Checks an export in one pass, in constant memory.
+pub fn check(task: &ExportTask) -> Result<Report, InputError> {
+    let (keys, mut report) = match keys::load(&task.keys)? {
+        Ok(loaded) => loaded,
+        Err(report) => return Ok(report),
+    };
+    let mut reading = Reading::new(&keys);
+    let last = reading.run(&task.file)?;
+    let Some(manifest) = check_manifest(&mut report, &last, &keys) else {
+        return Ok(report);
+    };
+    check_checkpoint(&mut report, &manifest, &keys);
+    report.add(reading.whole_check(&manifest));
+    report.add(reading.rows_check(&manifest));
+    Ok(report)
+}
+
+fn check_manifest(report: &mut Report, last: &[u8], keys: &PublicKeys) -> Option<ExportManifest> {
+    const CHECK: &str = "manifest";
+    let Some(signed) = manifest_in(last) else {
+        let detail = "the last line is no manifest: the export broke off, or lines were cut off";
+        report.add(Check::failed(
+            CHECK,
+            Reason::new("manifest-missing", detail),
+        ));
+        return None;
+    };
+    match SignedManifest::parse(signed).and_then(|signed| signed.verify(&keys.entries)) {
+        Ok(manifest) => {
+            let conditions: Vec<String> = manifest
+                .filter
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            let conditions = match conditions.is_empty() {
+                true => "the whole log".to_owned(),
+                false => conditions.join(" and "),
+            };
+            let signer = keys.entries.key_id();
+            let detail = format!("signed by {signer}: {} rows, {conditions}", manifest.rows);
+            report.add(Check::ok(CHECK, detail));
+            Some(manifest)
+        }
+        Err(refusal) => {
+            report.add(Check::failed(CHECK, refusal));
+            None
+        }
+    }
+}
+
+fn check_checkpoint(report: &mut Report, manifest: &ExportManifest, keys: &PublicKeys) {
+    const CHECK: &str = "checkpoint";
+    let signed = SignedCheckpoint::parse(&manifest.checkpoint);
+    match signed.and_then(|signed| signed.verify(&keys.checkpoint).cloned()) {
+        Ok(checkpoint) => {
+            let last = manifest.last_index;
+            if last.is_some_and(|last| !checkpoint.tree_size.contains(last)) {
+                let detail = "the last row is outside the tree of the checkpoint";
+                report.add(Check::failed(
+                    CHECK,
+                    Reason::new("index-out-of-range", detail),
+                ));
+                return;
+            }
+            let detail = format!(
+                "tree size {}, root hash {}",
+                checkpoint.tree_size, checkpoint.root_hash
+            );
+            report.add(Check::ok(CHECK, detail));
+            report.prove_checkpoint(&checkpoint);
+        }
+        Err(refusal) => report.add(Check::failed(CHECK, refusal)),
+    }
+}
+
+/// A row of NDJSON. Its statement is compared by writing the line anew.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    leaf_index: LeafIndex,
+    #[serde(rename = "leaf_hash")]
+    _leaf_hash: IgnoredAny,
+    #[serde(rename = "statement")]
+    _statement: IgnoredAny,
+    envelope: Envelope,
+}
+
+/// What was read so far.
+struct Reading<'a> {
+    keys: &'a PublicKeys,
+    hasher: Sha256,
+    bytes: u64,
+    rows: u64,
+    first: Option<LeafIndex>,
+    last: Option<LeafIndex>,
+    /// The first row that does not hold.
+    refused: Option<Reason>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(keys: &'a PublicKeys) -> Self {
+        Self {
+            keys,
+            hasher: Sha256::new(),
+            bytes: 0,
+            rows: 0,
+            first: None,
+            last: None,
+            refused: None,
+        }
+    }
+
+    /// Reads the whole file; answers its last line.
+    fn run(&mut self, path: &Path) -> Result<Vec<u8>, InputError> {
+        let mut file = BufReader::new(input::open(path)?);
+        let mut held = next_line(&mut file, path)?;
+        loop {
+            let line = next_line(&mut file, path)?;
+            if line.is_empty() {
+                return Ok(held);
+            }
+            self.take(&held);
+            held = line;
+        }
+    }
+
+    /// A line that is not the last one.
+    fn take(&mut self, line: &[u8]) {
+        self.hasher.update(line);
+        self.bytes += line.len() as u64;
+        self.rows += 1;
+        // What follows a refused row is counted, and not looked at any more.
+        if line.starts_with(b"{") && self.refused.is_none() {
+            let row = self.rows;
+            if let Err(reason) = self.check_row(line) {
+                let detail = format!("row {row}: {}", reason.detail);
+                self.refused = Some(Reason::new(reason.code, detail));
+            }
+        }
+    }
+
+    fn check_row(&mut self, line: &[u8]) -> Result<(), Reason> {
+        let row: Row = serde_json::from_slice(line)
+            .map_err(|error| Reason::new("row-malformed", error.to_string()))?;
+        row.envelope.verify(&self.keys.entries)?;
+        if ndjson_row(row.leaf_index, &row.envelope) != line {
+            let detail = "the row is not what its envelope states";
+            return Err(Reason::new("row-differs", detail));
+        }
+        if self.last.is_some_and(|last| last >= row.leaf_index) {
+            let detail = format!("entry {} is not behind the row before", row.leaf_index);
+            return Err(Reason::new("row-order", detail));
+        }
+        self.first.get_or_insert(row.leaf_index);
+        self.last = Some(row.leaf_index);
+        Ok(())
+    }
+
+    fn whole_check(&self, manifest: &ExportManifest) -> Check {
+        const CHECK: &str = "export";
+        let sha256 = Digest::from_bytes(self.hasher.clone().finalize().into());
+        if (self.bytes, sha256) == (manifest.bytes, manifest.sha256) {
+            return Check::ok(CHECK, format!("{} bytes, sha256 {sha256}", self.bytes));
+        }
+        let detail = format!(
+            "{} bytes with sha256 {sha256}, signed were {} with {}",
+            self.bytes, manifest.bytes, manifest.sha256
+        );
+        Check::failed(CHECK, Reason::new("export-differs", detail))
+    }
+
+    fn rows_check(&self, manifest: &ExportManifest) -> Check {
+        const CHECK: &str = "rows";
+        if manifest.encoding == ExportEncoding::Csv {
+            let detail = "rows of CSV carry no signatures of their own";
+            return Check::skipped(CHECK, Reason::new("rows-unsigned", detail));
+        }
+        if let Some(reason) = &self.refused {
+            return Check::failed(CHECK, reason.clone());
+        }
+        let found = (self.rows, self.first, self.last);
+        if found != (manifest.rows, manifest.first_index, manifest.last_index) {
+            let detail = format!("{} rows where {} were signed", self.rows, manifest.rows);
+            return Check::failed(CHECK, Reason::new("row-count", detail));
+        }
+        let signer = self.keys.entries.key_id();
+        Check::ok(CHECK, format!("{}, each signed by {signer}", self.rows))
+    }
+}
+
+/// The next line with its end; nothing at the end of the file. A line over the limit comes in pieces,
+/// which are no rows.
+fn next_line(file: &mut BufReader<File>, path: &Path) -> Result<Vec<u8>, InputError> {
+    let mut line = Vec::new();
+    file.by_ref()
+        .take(LINE_BYTES_MAX as u64)
+        .read_until(b'\n', &mut line)
+        .map_err(|source| InputError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(line)
+}
