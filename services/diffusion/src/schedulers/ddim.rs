@@ -127,6 +127,10 @@ impl Chain {
         self.transitions[step_index].source
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "those of a scheduler's step, which it implements"
+    )]
     pub(crate) fn step(
         &mut self,
         step_index: usize,

@@ -7,7 +7,8 @@ use crate::config::{AlgorithmType, SchedulerConfig};
 use crate::error::DiffusionError;
 use crate::scheduler::{NoiseLevel, Scheduler, SchedulerKind, StepOutput};
 use crate::schedulers::dpm_solver::ORDER_MAX;
-use crate::schedulers::solver_plan::{Family, SolverPlan, Variable};
+use crate::schedulers::solver_plan::{SolverPlan, Variable};
+use crate::schedulers::solver_spread::Family;
 use crate::schedulers::weighted_sum;
 use crate::seed::NoiseSource;
 use crate::spacing::Steps;
@@ -151,9 +152,7 @@ impl Scheduler for Deis {
         // last predictions, as one linear combination.
         let (from_sample, from_values) = self.weights(step_index);
         let weights = (from_sample, from_values[0]);
-        let mut terms = self
-            .plan
-            .first_terms(step_index, weights, sample, &predicted);
+        let mut terms = predicted.first_terms(weights, sample);
         for (&weight, value) in from_values[1..].iter().zip(&self.history) {
             terms.push((weight, value.view()));
         }

@@ -7,7 +7,8 @@ use crate::config::{AlgorithmType, FinalSigmasType, SchedulerConfig};
 use crate::error::DiffusionError;
 use crate::scheduler::{NoiseLevel, Scheduler, SchedulerKind, StepOutput};
 use crate::schedulers::dpm_solver::{Form, Gains};
-use crate::schedulers::solver_plan::{Family, SolverPlan};
+use crate::schedulers::solver_plan::SolverPlan;
+use crate::schedulers::solver_spread::Family;
 use crate::schedulers::weighted_sum;
 use crate::seed::NoiseSource;
 use crate::spacing::Steps;
@@ -162,9 +163,7 @@ impl Scheduler for DpmSolverMultistep {
         let (from_sample, from_values, from_noise) = self.weights(step_index);
         let fresh = self.form.is_random().then(|| noise.normals(sample.dim()));
         let weights = (from_sample, from_values[0]);
-        let mut terms = self
-            .plan
-            .first_terms(step_index, weights, sample, &predicted);
+        let mut terms = predicted.first_terms(weights, sample);
         for (&weight, value) in from_values[1..].iter().zip(&self.history) {
             terms.push((weight, value.view()));
         }

@@ -22,6 +22,7 @@ pub mod predictor_corrector;
 pub mod probability_flow;
 mod sigma_plan;
 mod solver_plan;
+mod solver_spread;
 pub mod tcd;
 pub mod unipc;
 
