@@ -279,7 +279,7 @@ pub(super) async fn carry_out(
     let answer = tokio::select! {
         answer = work::generate(state, caller, order, Some(on_progress)) => answer?,
         () = guard.run().interrupted() => {
-            let detail = "the client interrupted it: nothing was signed that is not answered";
+            let detail = "the client interrupted it; no half-made image is signed";
             return Err(Problem::new(kinds::INTERRUPTED, detail));
         }
     };
