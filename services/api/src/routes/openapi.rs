@@ -30,7 +30,7 @@ use super::{
         sdapi::img2img,
         sdapi::progress,
         sdapi::interrupt,
-        sdapi::samplers,
+        sdapi::named_schedulers,
         sdapi::schedulers,
         sdapi::sd_models,
         sdapi::options,

@@ -10,11 +10,12 @@ use crate::access::Caller;
 use crate::engine::GeneratorSlot;
 use crate::problem::ProblemBody;
 use crate::state::AppState;
-use crate::work::infotext::{SAMPLERS, Sampler, Schedule, model_hash};
+use crate::work::infotext::{NAMED_SCHEDULERS, NamedScheduler, Schedule, model_hash};
 
 /// A sampler.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::routes) struct SamplerBody {
+#[schema(as = NamedScheduler)]
+pub(in crate::routes) struct NamedSchedulerBody {
     /// Its name.
     name: &'static str,
     /// Further names.
@@ -23,13 +24,13 @@ pub(in crate::routes) struct SamplerBody {
     options: BTreeMap<&'static str, &'static str>,
 }
 
-impl From<&Sampler> for SamplerBody {
-    fn from(sampler: &Sampler) -> Self {
-        let scheduler = sampler.sigmas.map(|sigmas| ("scheduler", sigmas.name()));
-        let mut aliases = sampler.aliases.to_vec();
-        aliases.push(sampler.kind.name());
+impl From<&NamedScheduler> for NamedSchedulerBody {
+    fn from(named: &NamedScheduler) -> Self {
+        let scheduler = named.sigmas.map(|sigmas| ("scheduler", sigmas.name()));
+        let mut aliases = named.aliases.to_vec();
+        aliases.push(named.kind.name());
         Self {
-            name: sampler.name,
+            name: named.name,
             aliases,
             options: scheduler.into_iter().collect(),
         }
@@ -107,23 +108,30 @@ pub(super) fn title(slot: &GeneratorSlot) -> String {
     path = "/sdapi/v1/samplers",
     tag = "a1111",
     responses(
-        (status = 200, body = [SamplerBody]),
+        (status = 200, body = [NamedSchedulerBody]),
         (status = "4XX", body = ProblemBody, content_type = "application/problem+json")
     ),
     security(("key" = []), ("password" = []))
 )]
-pub(in crate::routes) async fn samplers(state: web::Data<AppState>, _: Caller) -> HttpResponse {
+pub(in crate::routes) async fn named_schedulers(
+    state: web::Data<AppState>,
+    _: Caller,
+) -> HttpResponse {
     // Schedulers of flow models belong to flow models, and no others do.
     let flow = state
         .engine
         .generator()
         .ok()
         .map(|slot| slot.scheduler.is_flow());
-    let usable = |sampler: &&Sampler| {
-        sampler.kind.is_generative() && flow.is_none_or(|flow| sampler.kind.is_flow() == flow)
+    let usable = |named: &&NamedScheduler| {
+        named.kind.is_generative() && flow.is_none_or(|flow| named.kind.is_flow() == flow)
     };
-    let samplers: Vec<SamplerBody> = SAMPLERS.iter().filter(usable).map(Into::into).collect();
-    HttpResponse::Ok().json(samplers)
+    let named_schedulers: Vec<NamedSchedulerBody> = NAMED_SCHEDULERS
+        .iter()
+        .filter(usable)
+        .map(Into::into)
+        .collect();
+    HttpResponse::Ok().json(named_schedulers)
 }
 
 /// List the schedules of sigmas.

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::routes::wire::{EntryBody, ProvenanceBody};
 use crate::state::AppState;
-use crate::work::infotext::{MODEL_HASH_DIGITS, Sampler};
+use crate::work::infotext::{MODEL_HASH_DIGITS, NamedScheduler};
 use crate::work::{GenerateAnswer, GenerateOrder, RecordedPicture};
 
 /// An order, and what the answer repeats of its request.
@@ -73,8 +73,8 @@ fn info(state: &AppState, wish: &Wish, answer: &GenerateAnswer, started_at_ms: u
     let prompt = order.prompt.as_deref().unwrap_or_default();
     let negative_prompt = order.negative_prompt.as_deref().unwrap_or_default();
     let seeds: Vec<u64> = images.iter().map(|image| image.entry.seed).collect();
-    let sampler = Sampler::find(&entry.scheduler);
-    let sampler_name = sampler.map_or(entry.scheduler.as_str(), |sampler| sampler.name);
+    let named = NamedScheduler::find(&entry.scheduler);
+    let scheduler_name = named.map_or(entry.scheduler.as_str(), |named| named.name);
     let details = entry.details.as_ref();
     let strength = details.and_then(|details| details.strength.as_ref());
     let settings = details.map(|details| &details.settings);
@@ -92,7 +92,7 @@ fn info(state: &AppState, wish: &Wish, answer: &GenerateAnswer, started_at_ms: u
         "subseed_strength": 0,
         "width": entry.image.width,
         "height": entry.image.height,
-        "sampler_name": sampler_name,
+        "sampler_name": scheduler_name,
         "cfg_scale": number(&entry.guidance_scale),
         "steps": entry.steps,
         "batch_size": wish.batch_size,

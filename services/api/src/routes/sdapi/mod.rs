@@ -17,7 +17,8 @@ use actix_web::web::{self, ServiceConfig};
 use serde::de::DeserializeOwned;
 
 pub(super) use catalogue::{
-    __path_samplers, __path_schedulers, __path_sd_models, samplers, schedulers, sd_models,
+    __path_named_schedulers, __path_schedulers, __path_sd_models, named_schedulers, schedulers,
+    sd_models,
 };
 pub(super) use img2img::{__path_img2img, img2img};
 pub(super) use options::{__path_options, __path_set_options, options, set_options};
@@ -39,7 +40,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(post("/sdapi/v1/img2img", img2img))
         .service(get("/sdapi/v1/progress", progress))
         .service(post("/sdapi/v1/interrupt", interrupt))
-        .service(get("/sdapi/v1/samplers", samplers))
+        .service(get("/sdapi/v1/samplers", named_schedulers))
         .service(get("/sdapi/v1/schedulers", schedulers))
         .service(get("/sdapi/v1/sd-models", sd_models))
         .service(post("/sdapi/v1/png-info", png_info))

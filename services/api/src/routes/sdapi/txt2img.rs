@@ -33,9 +33,11 @@ pub(in crate::routes) struct TextToImageRequest {
     #[schema(value_type = Option<i64>)]
     pub(super) seed: Option<Number>,
     /// Name of a sampler, see `/sdapi/v1/samplers`; the model's own when left out.
-    pub(super) sampler_name: Option<String>,
+    #[serde(rename = "sampler_name")]
+    pub(super) scheduler_name: Option<String>,
     /// Older name of `sampler_name`, which wins.
-    pub(super) sampler_index: Option<String>,
+    #[serde(rename = "sampler_index")]
+    pub(super) older_scheduler_name: Option<String>,
     /// Name of a schedule, see `/sdapi/v1/schedulers`.
     pub(super) scheduler: Option<String>,
     /// Images of a batch; multiplied by `n_iter`.
@@ -92,10 +94,10 @@ impl TextToImageRequest {
     /// Translates to a domain value and refuses what this service does not do.
     pub(super) fn wish(&self, state: &AppState) -> Result<Wish, Problem> {
         self.refuse_others()?;
-        let sampler_name = self
-            .sampler_name
+        let scheduler_name = self
+            .scheduler_name
             .as_deref()
-            .or(self.sampler_index.as_deref());
+            .or(self.older_scheduler_name.as_deref());
         let mut order = GenerateOrder {
             prompt: Some(self.prompt.clone()).filter(|text| !text.is_empty()),
             negative_prompt: Some(self.negative_prompt.clone()).filter(|text| !text.is_empty()),
@@ -112,7 +114,7 @@ impl TextToImageRequest {
             },
             ..GenerateOrder::default()
         };
-        self.set_sampler(&mut order, sampler_name)?;
+        self.set_scheduler(&mut order, scheduler_name)?;
         self.set_overrides(&mut order, state)?;
         if let Ok(slot) = state.engine.generator() {
             let steps = self.steps.unwrap_or(slot.defaults.num_inference_steps);
@@ -125,10 +127,10 @@ impl TextToImageRequest {
         })
     }
 
-    fn set_sampler(
+    fn set_scheduler(
         &self,
         order: &mut GenerateOrder,
-        sampler_name: Option<&str>,
+        scheduler_name: Option<&str>,
     ) -> Result<(), Problem> {
         let mut spread = None;
         if let Some(name) = self.scheduler.as_deref().filter(|name| !name.is_empty()) {
@@ -139,16 +141,16 @@ impl TextToImageRequest {
             })?;
             spread = schedule.sigmas;
         }
-        if let Some(name) = sampler_name.filter(|name| !name.is_empty()) {
-            let found = schedule_of(name).filter(|(sampler, _)| sampler.kind.is_generative());
-            let (sampler, named) = found.ok_or_else(|| {
+        if let Some(name) = scheduler_name.filter(|name| !name.is_empty()) {
+            let found = schedule_of(name).filter(|(named, _)| named.kind.is_generative());
+            let (named, in_name) = found.ok_or_else(|| {
                 let detail = format!("sampler {name:?} is not known; see /sdapi/v1/samplers");
                 Problem::invalid("sampler_name", detail)
             })?;
-            order.scheduler = Some(sampler.kind);
-            spread = spread.or(named).or(sampler.sigmas);
+            order.scheduler = Some(named.kind);
+            spread = spread.or(in_name).or(named.sigmas);
             // Only these samplers have an eta; A1111 sends one to all.
-            order.eta = self.eta.filter(|_| work::takes_eta(sampler.kind));
+            order.eta = self.eta.filter(|_| work::takes_eta(named.kind));
         }
         order.sigmas = spread;
         Ok(())
@@ -329,13 +331,13 @@ mod tests {
     }
 
     #[test]
-    fn a_sampler_brings_its_spread_unless_another_is_asked_for() {
+    fn a_scheduler_under_its_other_name_brings_its_spread_unless_another_is_asked_for() {
         let order = |value: Value| {
             let request: TextToImageRequest = serde_json::from_value(value).unwrap();
             let mut order = GenerateOrder::default();
-            let name = request.sampler_name.clone();
+            let name = request.scheduler_name.clone();
             request
-                .set_sampler(&mut order, name.as_deref())
+                .set_scheduler(&mut order, name.as_deref())
                 .map(|()| order)
         };
         use diffusion::SchedulerKind as Kind;

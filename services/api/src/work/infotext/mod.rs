@@ -1,11 +1,11 @@
 //! Prompt and settings as one text, in the form that A1111's web interface writes into its files
 //! and that many tools read: the prompt, the negative prompt, one line of settings.
 
+mod names;
 mod parse;
-mod samplers;
 
+pub(crate) use names::{ALL as NAMED_SCHEDULERS, NamedScheduler, Schedule, schedule_of};
 pub(crate) use parse::parse;
-pub(crate) use samplers::{ALL as SAMPLERS, Sampler, Schedule, schedule_of};
 
 use std::fmt::Write as _;
 
@@ -52,10 +52,10 @@ pub(crate) fn write(prompt: &str, negative_prompt: &str, settings: &Settings<'_>
     let (width, height) = settings.size;
     let mut pairs = vec![
         ("Steps", settings.steps.to_string()),
-        ("Sampler", samplers::name(settings.scheduler).to_owned()),
+        ("Sampler", names::name(settings.scheduler).to_owned()),
     ];
     if let Some(sigmas) = settings.sigmas {
-        pairs.push(("Schedule type", samplers::label(sigmas).to_owned()));
+        pairs.push(("Schedule type", names::label(sigmas).to_owned()));
     }
     pairs.extend([
         ("CFG scale", settings.guidance_scale.to_string()),

@@ -5,7 +5,7 @@ use onnx::SigmaSpread;
 
 /// A scheduler under the name that users of A1111's web interface know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sampler {
+pub(crate) struct NamedScheduler {
     /// The name shown.
     pub(crate) name: &'static str,
     /// The scheduler.
@@ -16,13 +16,13 @@ pub(crate) struct Sampler {
     pub(crate) aliases: &'static [&'static str],
 }
 
-const fn sampler(
+const fn named(
     name: &'static str,
     kind: SchedulerKind,
     sigmas: Option<SigmaSpread>,
     aliases: &'static [&'static str],
-) -> Sampler {
-    Sampler {
+) -> NamedScheduler {
+    NamedScheduler {
         name,
         kind,
         sigmas,
@@ -35,45 +35,45 @@ const EXPONENTIAL: Option<SigmaSpread> = Some(SigmaSpread::Exponential);
 
 /// All samplers: first those of A1111, under its names and with its spreads, then the schedulers
 /// that it does not have.
-pub(crate) const ALL: [Sampler; 21] = {
+pub(crate) const ALL: [NamedScheduler; 21] = {
     use SchedulerKind as Kind;
     [
-        sampler(
+        named(
             "DPM++ 2M",
             Kind::DpmSolverMultistep,
             KARRAS,
             &["k_dpmpp_2m"],
         ),
-        sampler("DPM++ SDE", Kind::DpmSolverSde, KARRAS, &["k_dpmpp_sde"]),
-        sampler(
+        named("DPM++ SDE", Kind::DpmSolverSde, KARRAS, &["k_dpmpp_sde"]),
+        named(
             "DPM++ 2M SDE",
             Kind::DpmSolverMultistepSde,
             EXPONENTIAL,
             &["k_dpmpp_2m_sde"],
         ),
-        sampler(
+        named(
             "Euler a",
             Kind::EulerAncestral,
             None,
             &["k_euler_a", "k_euler_ancestral"],
         ),
-        sampler("Euler", Kind::Euler, None, &["k_euler"]),
-        sampler("LMS", Kind::Lms, None, &["k_lms"]),
-        sampler("Heun", Kind::Heun, None, &["k_heun"]),
-        sampler("DPM2", Kind::Kdpm2, KARRAS, &["k_dpm_2"]),
-        sampler("DPM2 a", Kind::Kdpm2Ancestral, KARRAS, &["k_dpm_2_a"]),
-        sampler("DDIM", Kind::Ddim, None, &["ddim"]),
-        sampler("PLMS", Kind::Pndm, None, &["plms", "pndm"]),
-        sampler("UniPC", Kind::UniPc, None, &["unipc"]),
-        sampler("LCM", Kind::Lcm, None, &["k_lcm"]),
-        sampler("DPM++ 3M", Kind::DpmSolverMultistep3, None, &[]),
-        sampler("DPM++ 2S", Kind::DpmSolverSinglestep, None, &[]),
-        sampler("DDPM", Kind::Ddpm, None, &[]),
-        sampler("DEIS", Kind::Deis, None, &[]),
-        sampler("TCD", Kind::Tcd, None, &[]),
-        sampler("Flow Match Euler", Kind::FlowMatchEuler, None, &[]),
-        sampler("Probability Flow", Kind::ProbabilityFlow, None, &[]),
-        sampler("Predictor Corrector", Kind::PredictorCorrector, None, &[]),
+        named("Euler", Kind::Euler, None, &["k_euler"]),
+        named("LMS", Kind::Lms, None, &["k_lms"]),
+        named("Heun", Kind::Heun, None, &["k_heun"]),
+        named("DPM2", Kind::Kdpm2, KARRAS, &["k_dpm_2"]),
+        named("DPM2 a", Kind::Kdpm2Ancestral, KARRAS, &["k_dpm_2_a"]),
+        named("DDIM", Kind::Ddim, None, &["ddim"]),
+        named("PLMS", Kind::Pndm, None, &["plms", "pndm"]),
+        named("UniPC", Kind::UniPc, None, &["unipc"]),
+        named("LCM", Kind::Lcm, None, &["k_lcm"]),
+        named("DPM++ 3M", Kind::DpmSolverMultistep3, None, &[]),
+        named("DPM++ 2S", Kind::DpmSolverSinglestep, None, &[]),
+        named("DDPM", Kind::Ddpm, None, &[]),
+        named("DEIS", Kind::Deis, None, &[]),
+        named("TCD", Kind::Tcd, None, &[]),
+        named("Flow Match Euler", Kind::FlowMatchEuler, None, &[]),
+        named("Probability Flow", Kind::ProbabilityFlow, None, &[]),
+        named("Predictor Corrector", Kind::PredictorCorrector, None, &[]),
     ]
 };
 
@@ -115,34 +115,34 @@ impl Schedule {
     }
 }
 
-impl Sampler {
+impl NamedScheduler {
     /// The sampler of a name or alias.
     pub(crate) fn find(name: &str) -> Option<Self> {
         let mut all = ALL.into_iter();
-        all.find(|sampler| {
+        all.find(|named| {
             let same = |known: &&str| known.eq_ignore_ascii_case(name);
-            same(&sampler.name)
-                || same(&sampler.kind.name())
-                || sampler.aliases.iter().any(|alias| same(alias))
+            same(&named.name)
+                || same(&named.kind.name())
+                || named.aliases.iter().any(|alias| same(alias))
         })
     }
 }
 
 /// The sampler and the spread of a sampler's name, with the spread that older versions wrote into
 /// the name ("DPM++ 2M Karras").
-pub(crate) fn schedule_of(name: &str) -> Option<(Sampler, Option<SigmaSpread>)> {
-    if let Some(sampler) = Sampler::find(name) {
-        return Some((sampler, None));
+pub(crate) fn schedule_of(name: &str) -> Option<(NamedScheduler, Option<SigmaSpread>)> {
+    if let Some(named) = NamedScheduler::find(name) {
+        return Some((named, None));
     }
     let (name, spread) = name.rsplit_once(' ')?;
     let sigmas = Schedule::find(spread)?.sigmas?;
-    Some((Sampler::find(name)?, Some(sigmas)))
+    Some((NamedScheduler::find(name)?, Some(sigmas)))
 }
 
 /// The name of a scheduler.
 pub(super) fn name(kind: SchedulerKind) -> &'static str {
-    let sampler = ALL.iter().find(|sampler| sampler.kind == kind);
-    sampler.map_or_else(|| kind.name(), |sampler| sampler.name)
+    let named = ALL.iter().find(|named| named.kind == kind);
+    named.map_or_else(|| kind.name(), |named| named.name)
 }
 
 /// The label of a spread.
@@ -158,14 +158,11 @@ mod tests {
 
     #[test]
     fn names_with_and_without_a_spread_are_understood() {
-        let (sampler, sigmas) = schedule_of("dpm++ 2m karras").unwrap();
-        assert_eq!(sampler.kind, SchedulerKind::DpmSolverMultistep);
+        let (named, sigmas) = schedule_of("dpm++ 2m karras").unwrap();
+        assert_eq!(named.kind, SchedulerKind::DpmSolverMultistep);
         assert_eq!(sigmas, KARRAS);
-        let (sampler, sigmas) = schedule_of("Euler a").unwrap();
-        assert_eq!(
-            (sampler.kind, sigmas),
-            (SchedulerKind::EulerAncestral, None)
-        );
+        let (named, sigmas) = schedule_of("Euler a").unwrap();
+        assert_eq!((named.kind, sigmas), (SchedulerKind::EulerAncestral, None));
         assert_eq!(schedule_of("k_lms").unwrap().0.kind, SchedulerKind::Lms);
         assert_eq!(schedule_of("DPM fast"), None);
     }
@@ -173,8 +170,8 @@ mod tests {
     #[test]
     fn every_scheduler_that_leads_to_an_image_has_one_name() {
         for kind in SchedulerKind::GENERATIVE {
-            let named = ALL.iter().filter(|sampler| sampler.kind == kind).count();
-            assert_eq!(named, 1, "{kind}");
+            let count = ALL.iter().filter(|named| named.kind == kind).count();
+            assert_eq!(count, 1, "{kind}");
         }
     }
 }
