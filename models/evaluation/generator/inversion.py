@@ -2,7 +2,7 @@
 
     python inversion.py --packages ../../training --generator ../../generator --out .
 
-Positives are the generator's own pictures (random training names, 20 DDIM steps, guidance 3, stored as 8-bit
+Positives are the generator's own pictures (random training names, the folder's own settings, stored as 8-bit
 pixels); negatives are the real pictures of the held-out tenth. Half of each fits the logistic calibration, the
 other half measures it. Writes inversion.json here and the calibration, for the service, as
 inversion.json in the generator's folder.
