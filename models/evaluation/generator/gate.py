@@ -82,14 +82,14 @@ def contact_sheet(generator: Generator, prompts: list[str], seed: int, settings:
     sheet.quantize(256).save(path, optimize=True)
 
 
-def evaluate(generator: Generator, packages: Path, settings: Settings, seed: int) -> dict:
+def evaluate(generator: Generator, packages: Path, settings: Settings, seed: int, noise_seed: int) -> dict:
     pictures = emoji.load(packages)
     seen, unseen = [p for p in pictures if not p.held_out], [p for p in pictures if p.held_out]
     training = generator.encode(emoji.pixels(seen) / 127.5 - 1.0)
     held_out = generator.encode(emoji.pixels(unseen) / 127.5 - 1.0)
     report, made = {}, []
     for part, wanted in (("names", training_names(seen, seed)), ("paraphrases", paraphrases())):
-        latents = generator.generate([name for name, _ in wanted], [seed + i for i in range(len(wanted))], settings)
+        latents = generator.generate([name for name, _ in wanted], [noise_seed + i for i in range(len(wanted))], settings)
         report[part] = score(wanted, latents, training, seen) | {"aim": AIMS[part]}
         made.append(latents)
         if part == "names":
@@ -113,6 +113,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--settings", type=json.loads, help="in place of the folder's generation_config.json, as JSON")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--noise-seed", type=int, help="other noises for the same names and phrases")
     parser.add_argument("--sheet-only", action="store_true", help="the contact sheet alone")
     args = parser.parse_args()
     generator = Generator(args.generator)
@@ -121,9 +122,10 @@ def main() -> None:
     contact_sheet(generator, prompts, args.seed, settings, args.out / "contact_sheet.png")
     if args.sheet_only:
         return
-    report = evaluate(generator, args.packages, settings, args.seed)
+    noise_seed = args.seed if args.noise_seed is None else args.noise_seed
+    report = evaluate(generator, args.packages, settings, args.seed, noise_seed)
     report["made_with"] = {"command": COMMAND, **settings.as_dict(),
-                           "seed": args.seed, "date": date.today().isoformat(), "processor": platform.machine()}
+                           "seed": args.seed, "noise_seed": noise_seed, "date": date.today().isoformat(), "processor": platform.machine()}
     (args.out / "gate.json").write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps({k: v if k not in AIMS else {n: w for n, w in v.items() if n != "misses"} for k, v in report.items()}, indent=2))
 
