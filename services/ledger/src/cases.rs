@@ -113,6 +113,15 @@ pub struct Closing {
     pub decision: Decision,
 }
 
+/// A note that is to be added to a case.
+#[derive(Debug, Clone, Copy)]
+pub struct NewCaseNote<'a> {
+    /// Who writes it.
+    pub author: &'a str,
+    /// The text.
+    pub note: &'a str,
+}
+
 /// A note of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaseNote {
@@ -445,11 +454,10 @@ impl Ledger {
     pub async fn add_case_note(
         &self,
         id: CaseId,
-        author: &str,
-        note: &str,
+        new: NewCaseNote<'_>,
         notes_max: u32,
     ) -> Result<(), LedgerError> {
-        let note = checked_note(note)?;
+        let note = checked_note(new.note)?;
         let mut transaction = self.pool.begin().await?;
         // Two notes at once must see one another; the row's lock makes the second wait.
         let case = sqlx::query!(
@@ -472,7 +480,7 @@ impl Ledger {
         sqlx::query!(
             "INSERT INTO case_notes (case_id, author, note) VALUES ($1, $2, $3)",
             id.0,
-            author,
+            new.author,
             note
         )
         .execute(&mut *transaction)

@@ -45,7 +45,7 @@ mod tiles;
 pub use append::{Appended, PromptSecret, SignedEntry};
 pub use cases::{
     Case, CaseFilter, CaseId, CaseNote, CasePage, Closing, Decision, FILE_NAME_CHARS_MAX,
-    NOTE_CHARS_MAX, NewCase, PAGE_CASES_MAX,
+    NOTE_CHARS_MAX, NewCase, NewCaseNote, PAGE_CASES_MAX,
 };
 pub use check::{CheckReport, PROBLEMS_MAX, Problem};
 pub use clients::{Client, ClientId, ClientKey, Scope};

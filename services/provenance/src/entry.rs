@@ -35,6 +35,10 @@ pub const MODEL_PARTS_MAX: usize = 128;
 pub const CREATED_AT_MS_MAX: u64 = (1 << 53) - 1;
 
 /// A statement of the service.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "entries are made one at a time and never held in bulk"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// An image was generated here.

@@ -15,7 +15,7 @@ pub fn check(task: &BundleTask) -> Result<Report, InputError> {
     let image_bytes = task.image.as_deref().map(image::read).transpose()?;
     let (keys, mut report) = match keys::load(&task.keys)? {
         Ok(loaded) => loaded,
-        Err(report) => return Ok(report),
+        Err(report) => return Ok(*report),
     };
     let bundle = match Bundle::parse(&bundle_bytes) {
         Ok(bundle) => bundle,

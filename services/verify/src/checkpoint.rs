@@ -15,7 +15,7 @@ const CHECK: &str = "checkpoint";
 pub fn check(task: &CheckpointTask) -> Result<Report, InputError> {
     let (keys, mut report) = match keys::load(&task.keys)? {
         Ok(loaded) => loaded,
-        Err(report) => return Ok(report),
+        Err(report) => return Ok(*report),
     };
     if let Some(checkpoint) = check_file(&mut report, &task.file, &keys)? {
         report.prove_checkpoint(&checkpoint);

@@ -26,7 +26,7 @@ const LINE_BYTES_MAX: usize = 2 * ENVELOPE_BYTES_MAX + MANIFEST_BYTES_MAX;
 pub fn check(task: &ExportTask) -> Result<Report, InputError> {
     let (keys, mut report) = match keys::load(&task.keys)? {
         Ok(loaded) => loaded,
-        Err(report) => return Ok(report),
+        Err(report) => return Ok(*report),
     };
     let mut reading = Reading::new(&keys);
     let last = reading.run(&task.file)?;

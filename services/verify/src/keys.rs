@@ -14,7 +14,7 @@ const POLICY_CHECK: &str = "policy";
 
 /// The keys to check with and a report that begins with them; or the report that says why there are
 /// none to be believed.
-pub type Loaded = Result<(PublicKeys, Report), Report>;
+pub type Loaded = Result<(PublicKeys, Report), Box<Report>>;
 
 /// Reads the keys, compares them with the pinned ones, and pins those of a log that is new.
 ///
@@ -22,7 +22,7 @@ pub type Loaded = Result<(PublicKeys, Report), Report>;
 /// When a file cannot be read, or the policy file cannot be written.
 pub fn load(arguments: &KeyArguments) -> Result<Loaded, InputError> {
     let given = match arguments.public_key.as_deref().map(read_keys).transpose()? {
-        Some(Err(check)) => return Ok(Err(Report::of(check))),
+        Some(Err(check)) => return Ok(Err(Box::new(Report::of(check)))),
         Some(Ok(keys)) => Some(keys),
         None => None,
     };
@@ -33,7 +33,12 @@ pub fn load(arguments: &KeyArguments) -> Result<Loaded, InputError> {
     };
     let policy = match Policy::read(path)? {
         Ok(policy) => policy,
-        Err(reason) => return Ok(Err(Report::of(Check::failed(POLICY_CHECK, reason)))),
+        Err(reason) => {
+            return Ok(Err(Box::new(Report::of(Check::failed(
+                POLICY_CHECK,
+                reason,
+            )))));
+        }
     };
     match given {
         Some(keys) => compare(policy, keys),
@@ -80,7 +85,7 @@ fn compare(mut policy: Policy, keys: PublicKeys) -> Result<Loaded, InputError> {
             );
             let reason = Reason::new("key-differs-from-policy", detail);
             report.add(Check::failed(POLICY_CHECK, reason));
-            return Ok(Err(report));
+            return Ok(Err(Box::new(report)));
         }
         None => {
             policy.pin(keys.clone())?;
@@ -98,8 +103,12 @@ fn compare(mut policy: Policy, keys: PublicKeys) -> Result<Loaded, InputError> {
 }
 
 fn pinned_alone(policy: &Policy) -> Loaded {
-    let refused =
-        |code, detail: &str| Report::of(Check::failed(POLICY_CHECK, Reason::new(code, detail)));
+    let refused = |code, detail: &str| {
+        Box::new(Report::of(Check::failed(
+            POLICY_CHECK,
+            Reason::new(code, detail),
+        )))
+    };
     match policy.logs() {
         [keys] => {
             let mut report = Report::of(keys_check(keys));

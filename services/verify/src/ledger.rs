@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use provenance::{Checkpoint, PublicKeys};
 
 use crate::arguments::LedgerTask;
@@ -11,7 +11,7 @@ use crate::checkpoint;
 use crate::input::InputError;
 use crate::keys;
 use crate::report::{Check, Report};
-use crate::source::{Bundles, Lines, Source};
+use crate::source::{Bundles, Lines};
 use crate::tile_folder::{HashTiles, TileFolder};
 use crate::walk::{Met, Stop, Walk};
 
@@ -21,7 +21,7 @@ const CHECK: &str = "entries";
 pub fn check(task: &LedgerTask, show_progress: bool) -> Result<Report, InputError> {
     let (keys, mut report) = match keys::load(&task.keys)? {
         Ok(loaded) => loaded,
-        Err(report) => return Ok(report),
+        Err(report) => return Ok(*report),
     };
     let folder = task.path.is_dir().then(|| TileFolder::new(&task.path));
     let latest = latest_path(task, folder.as_ref())?;
@@ -94,26 +94,25 @@ impl Ledger<'_> {
     ) -> Result<(), InputError> {
         let size = self.heads.last().map(|head| head.tree_size);
         let mut source = Bundles::new(folder, size.unwrap_or_default());
-        let walk = Walk::new(self.keys, self.heads, Some(HashTiles::new(folder)));
-        self.walk(walk, &mut source, report, visit)
+        let mut walk = Walk::new(self.keys, self.heads, Some(HashTiles::new(folder)));
+        let outcome = walk.run(&mut source, &self.progress_bar(), visit);
+        self.conclude(walk, outcome, report)
     }
 
     fn check_lines(&self, path: &Path, report: &mut Report) -> Result<(), InputError> {
         let mut source = Lines::open(path)?;
-        let walk = Walk::new(self.keys, self.heads, None);
-        self.walk(walk, &mut source, report, &mut |_| ())
+        let mut walk = Walk::new(self.keys, self.heads, None);
+        let outcome = walk.run(&mut source, &self.progress_bar(), &mut |_| ());
+        self.conclude(walk, outcome, report)
     }
 
-    fn walk(
+    /// Reports how a walk over all entries ended.
+    fn conclude(
         &self,
         mut walk: Walk<'_>,
-        source: &mut dyn Source,
+        outcome: Result<(), Stop>,
         report: &mut Report,
-        visit: &mut dyn FnMut(&Met),
     ) -> Result<(), InputError> {
-        let progress = self.progress_bar();
-        let outcome = walk.run(source, &progress, visit);
-        progress.finish_and_clear();
         match outcome {
             Ok(()) => {
                 let signer = self.keys.entries.key_id();
@@ -143,7 +142,9 @@ impl Ledger<'_> {
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len} entries, {eta} left")
             .expect("the template is constant and well formed");
         let entries = self.heads.last().map(|head| head.tree_size.get());
-        let bar = ProgressBar::with_draw_target(entries, target).with_style(style);
+        let bar = ProgressBar::with_draw_target(entries, target)
+            .with_style(style)
+            .with_finish(ProgressFinish::AndClear);
         if self.show_progress {
             bar.enable_steady_tick(Duration::from_millis(200));
         }

@@ -35,7 +35,7 @@ fn check_tiles(task: &ImageTask, tiles: &Path, show_progress: bool) -> Result<Re
     let bytes = image::read(&task.file)?;
     let (keys, mut report) = match keys::load(&task.keys)? {
         Ok(loaded) => loaded,
-        Err(report) => return Ok(report),
+        Err(report) => return Ok(*report),
     };
     let folder = TileFolder::new(tiles);
     let Some(heads) = ledger::heads(&mut report, &folder.checkpoint(), &[], &keys)? else {

@@ -399,11 +399,11 @@ impl Follower {
             if self.ended || *self.state.stopping.borrow() {
                 return None;
             }
-            if let Err(problem) = self.look().await {
-                if problem.kind == kinds::NOT_FOUND {
-                    return None;
-                }
-                // A database that is down comes back; meanwhile the client is kept.
+            // A database that is down comes back; meanwhile the client is kept.
+            if let Err(problem) = self.look().await
+                && problem.kind == kinds::NOT_FOUND
+            {
+                return None;
             }
             if self.ready.is_empty() && !self.ended {
                 self.wait().await;

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use ledger::{Case, CaseFilter, CaseId, CaseNote, CasePage, Decision, LedgerError, NewCase, Scope};
+use ledger::{
+    Case, CaseFilter, CaseId, CaseNote, CasePage, Decision, LedgerError, NewCase, NewCaseNote,
+    Scope,
+};
 use media::Picture;
 
 use super::score::{examine_in_turn, score};
@@ -236,7 +239,16 @@ pub async fn add_case_note(
     let adding = async move {
         changeable_case(&ledger, &caller, id).await?;
         let author = &caller.client;
-        Ok(ledger.add_case_note(id, author, &note, notes_max).await?)
+        Ok(ledger
+            .add_case_note(
+                id,
+                NewCaseNote {
+                    author,
+                    note: &note,
+                },
+                notes_max,
+            )
+            .await?)
     };
     state.run(adding).await
 }
@@ -262,7 +274,16 @@ pub async fn close_case(
         let author = &caller.client;
         // A crash after the note leaves an open case with its reason, to be closed again.
         if let Some(note) = note {
-            ledger.add_case_note(id, author, &note, notes_max).await?;
+            ledger
+                .add_case_note(
+                    id,
+                    NewCaseNote {
+                        author,
+                        note: &note,
+                    },
+                    notes_max,
+                )
+                .await?;
         }
         Ok(ledger.close_case(id, author, decision).await?)
     };

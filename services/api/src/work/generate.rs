@@ -73,7 +73,7 @@ pub async fn generate(
 ) -> Result<GenerateAnswer, WorkError> {
     let _place = state.in_flight.enter(&caller.client)?;
     if state.config.role == Role::Api {
-        return jobs::generate_by_worker(state, caller, order, None, on_progress).await;
+        return jobs::generate_by_worker(state, caller, (order, None), on_progress).await;
     }
     let commission = Commission::new(state, &caller.client, &order)?;
     let work = async move {
@@ -101,7 +101,7 @@ pub async fn generate_once(
     let claim = Claim::new(&caller.client, &key, &order);
     let _place = state.in_flight.enter(&caller.client)?;
     if state.config.role == Role::Api {
-        return jobs::generate_by_worker(state, caller, order, Some(claim), None).await;
+        return jobs::generate_by_worker(state, caller, (order, Some(claim)), None).await;
     }
     let commission = Commission::new(state, &caller.client, &order)?;
     state

@@ -292,8 +292,7 @@ pub(super) async fn job_of(
 pub(super) async fn generate_by_worker(
     state: &Arc<AppState>,
     caller: &Caller,
-    order: GenerateOrder,
-    claim: Option<Claim>,
+    (order, claim): (GenerateOrder, Option<Claim>),
     on_progress: Option<OnProgress>,
 ) -> Result<GenerateAnswer, WorkError> {
     let queued = queue(state, caller, order, claim.as_ref()).await?;

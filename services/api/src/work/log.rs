@@ -14,9 +14,7 @@ use crate::state::AppState;
 /// When the database fails.
 pub async fn tile(state: &Arc<AppState>, tile: Tile) -> Result<Option<Vec<u8>>, WorkError> {
     let ledger = state.ledger.clone();
-    state
-        .run(async move { Ok(ledger.tile(tile).await?) })
-        .await
+    state.run(async move { Ok(ledger.tile(tile).await?) }).await
 }
 
 /// A walk over all entries that meet the filter, under the newest checkpoint or the one of this size.

@@ -1,6 +1,6 @@
 //! Review cases.
 
-use ledger::{CaseFilter, CaseId, Decision, LedgerError, NewCase, PAGE_CASES_MAX};
+use ledger::{CaseFilter, CaseId, Decision, LedgerError, NewCase, NewCaseNote, PAGE_CASES_MAX};
 use provenance::{Digest, LeafIndex};
 
 use crate::support::{Running, TestLog, score, signed};
@@ -44,7 +44,14 @@ async fn a_case_keeps_its_entry_its_notes_and_the_decision_that_closed_it() {
     ledger.case_upload_kept(id).await.unwrap();
     assert!(ledger.case(id).await.unwrap().unwrap().has_upload());
     ledger
-        .add_case_note(id, "second", "the shadows differ", 3)
+        .add_case_note(
+            id,
+            NewCaseNote {
+                author: "second",
+                note: "the shadows differ",
+            },
+            3,
+        )
         .await
         .unwrap();
     let notes = ledger.case_notes(id).await.unwrap();
@@ -124,20 +131,55 @@ async fn notes_are_bounded_in_number_and_length() {
     let ledger = &log.ledger;
     let id = ledger.open_case(&case(0), BYTES_MAX).await.unwrap();
     for refused in [" \u{0} ", &"x".repeat(10_001)] {
-        let answer = ledger.add_case_note(id, "desk", refused, 3).await;
+        let answer = ledger
+            .add_case_note(
+                id,
+                NewCaseNote {
+                    author: "desk",
+                    note: refused,
+                },
+                3,
+            )
+            .await;
         assert!(
             matches!(answer, Err(LedgerError::NoteLength { .. })),
             "{answer:?}"
         );
     }
-    ledger.add_case_note(id, "desk", "second", 2).await.unwrap();
-    let third = ledger.add_case_note(id, "desk", "third", 2).await;
+    ledger
+        .add_case_note(
+            id,
+            NewCaseNote {
+                author: "desk",
+                note: "second",
+            },
+            2,
+        )
+        .await
+        .unwrap();
+    let third = ledger
+        .add_case_note(
+            id,
+            NewCaseNote {
+                author: "desk",
+                note: "third",
+            },
+            2,
+        )
+        .await;
     assert!(
         matches!(third, Err(LedgerError::CaseNotesFull { notes_max: 2 })),
         "{third:?}"
     );
     let nowhere = ledger
-        .add_case_note(CaseId::new(99), "desk", "note", 2)
+        .add_case_note(
+            CaseId::new(99),
+            NewCaseNote {
+                author: "desk",
+                note: "note",
+            },
+            2,
+        )
         .await;
     assert!(
         matches!(nowhere, Err(LedgerError::NoSuchCase)),

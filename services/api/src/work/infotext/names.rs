@@ -121,9 +121,7 @@ impl NamedScheduler {
         let mut all = ALL.into_iter();
         all.find(|named| {
             let same = |known: &&str| known.eq_ignore_ascii_case(name);
-            same(&named.name)
-                || same(&named.kind.name())
-                || named.aliases.iter().any(|alias| same(alias))
+            same(&named.name) || same(&named.kind.name()) || named.aliases.iter().any(same)
         })
     }
 }
