@@ -116,7 +116,7 @@ fn a_command_line_that_makes_no_sense_is_refused_with_code_2() {
 fn starting_latents_exclude_what_they_stand_for() {
     for other in [
         &["--seed", "1"][..],
-        &["-n", "2"],
+        &["--count", "2"],
         &["--noise-source", "torch-cpu"],
         &["--size", "64x64"],
     ] {

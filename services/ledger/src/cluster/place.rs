@@ -179,27 +179,41 @@ fn socket_folder(home: &Path) -> PathBuf {
 /// Makes a folder that only the user of Postgres may enter, and refuses one that somebody else made.
 pub(super) fn make_private(folder: &Path, run_as: Option<u32>) -> Result<(), LedgerError> {
     let owner = run_as.unwrap_or_else(|| rustix::process::geteuid().as_raw());
-    match fs::create_dir(folder) {
+    if fs::symlink_metadata(folder).is_err() {
+        put_private(folder, owner, run_as.is_some())?;
+    }
+    let metadata = fs::symlink_metadata(folder)
+        .map_err(|source| LedgerError::io("look at", folder, source))?;
+    if metadata.is_dir() && metadata.uid() == owner && metadata.mode() & 0o077 == 0 {
+        Ok(())
+    } else {
+        Err(LedgerError::ForeignFolder {
+            path: folder.to_owned(),
+            id: owner,
+        })
+    }
+}
+
+/// Puts a finished folder in its place in one step, so that nobody who comes at the same moment sees it
+/// before it is handed over. One that another process has put there meanwhile stays.
+fn put_private(folder: &Path, owner: u32, hand_over: bool) -> Result<(), LedgerError> {
+    let parent = folder.parent().unwrap_or(Path::new("/"));
+    let fresh = tempfile::Builder::new()
+        .prefix("private-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(parent)
+        .map_err(|source| LedgerError::io("make", folder, source))?;
+    if hand_over {
+        std::os::unix::fs::chown(fresh.path(), Some(owner), Some(owner))
+            .map_err(|source| LedgerError::io("hand over", folder, source))?;
+    }
+    match fs::rename(fresh.path(), folder) {
         Ok(()) => {
-            set_mode(folder, 0o700)?;
-            if run_as.is_some() {
-                std::os::unix::fs::chown(folder, Some(owner), Some(owner))
-                    .map_err(|source| LedgerError::io("hand over", folder, source))?;
-            }
+            // It is where it belongs; nothing is left to remove.
+            let _ = fresh.keep();
             Ok(())
         }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            let metadata = fs::symlink_metadata(folder)
-                .map_err(|source| LedgerError::io("look at", folder, source))?;
-            if metadata.is_dir() && metadata.uid() == owner && metadata.mode() & 0o077 == 0 {
-                Ok(())
-            } else {
-                Err(LedgerError::ForeignFolder {
-                    path: folder.to_owned(),
-                    id: owner,
-                })
-            }
-        }
+        Err(_) if fs::symlink_metadata(folder).is_ok() => Ok(()),
         Err(source) => Err(LedgerError::io("make", folder, source)),
     }
 }

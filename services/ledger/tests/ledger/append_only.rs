@@ -18,7 +18,8 @@ fn changes(table: &str) -> [String; 3] {
     [
         format!("UPDATE {table} SET {column} = {column}"),
         format!("DELETE FROM {table}"),
-        format!("TRUNCATE {table}"),
+        // Without the last word, a reference from another table would be refused before the trigger.
+        format!("TRUNCATE {table} CASCADE"),
     ]
 }
 
