@@ -100,7 +100,7 @@ pub(super) fn facts(entry: &Entry) -> Vec<Fact> {
 }
 
 fn generation_facts(entry: &GenerationEntry) -> Vec<Fact> {
-    vec![
+    let mut facts = vec![
         Fact::plain("Recorded (UTC)", time(entry.created_at_ms).text),
         Fact::plain("Client", &entry.client),
         Fact::plain("Model", &entry.model.name),
@@ -114,7 +114,27 @@ fn generation_facts(entry: &GenerationEntry) -> Vec<Fact> {
             "Request",
             format!("{}, image {}", entry.request_id, entry.image_index),
         ),
-    ]
+    ];
+    if let Some(details) = &entry.details {
+        facts.push(Fact::plain("Task", details.task.as_str()));
+        facts.push(Fact::plain("Noise from", details.noise_source.as_str()));
+        if let Some(digest) = details.initial_latents_sha256 {
+            facts.push(Fact::mono("Initial latents", digest.to_string()));
+        }
+        if let Some(strength) = &details.strength {
+            facts.push(Fact::plain("Strength", strength.as_str()));
+        }
+        let sources = details.sources.iter();
+        facts.extend(sources.map(|source| Fact::mono("Source commitment", source.to_string())));
+        if !details.settings.is_empty() {
+            let further = details.settings.iter();
+            let further = further.map(|(name, value)| format!("{name} {value}"));
+            let further = further.collect::<Vec<_>>().join("; ");
+            facts.push(Fact::mono("Further settings", further));
+        }
+        facts.push(Fact::plain("Watermark", &details.watermark));
+    }
+    facts
 }
 
 fn score_facts(entry: &ScoreEntry) -> Vec<Fact> {
