@@ -49,7 +49,7 @@ pub struct Further {
     #[arg(long, value_name = "CLASS")]
     class_label: Option<u32>,
 
-    /// The prompts weigh their words, as "a (red:1.3) heart" or "a red [heart]"
+    /// The prompts weigh their words, as `a (red:1.3) heart` or `a red [heart]`
     #[arg(long)]
     prompt_weights: bool,
 
