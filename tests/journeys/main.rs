@@ -5,6 +5,7 @@
 
 mod access;
 mod audit;
+mod batches;
 mod cases;
 mod embedded;
 mod generate;

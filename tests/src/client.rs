@@ -1,6 +1,7 @@
 //! A client of the service under test: plain HTTP, as anybody outside would speak it.
 
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader, Lines, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -229,6 +230,19 @@ impl Client {
             ("application/json", document.to_string().as_bytes()),
             &[],
         )
+    }
+
+    /// `POST` of a JSON document by a client that hangs up before the answer.
+    pub fn post_and_leave(&self, path: &str, document: &Value) {
+        let address = self.base.trim_start_matches("http://");
+        let body = document.to_string();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let sent =
+            TcpStream::connect(address).and_then(|mut stream| stream.write_all(request.as_bytes()));
+        sent.unwrap_or_else(|error| panic!("nothing can be sent to {path}: {error}"));
     }
 
     /// Asks for images.

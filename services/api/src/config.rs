@@ -166,6 +166,15 @@ pub struct Limits {
     /// Generations that wait for their turn; further ones are refused
     #[arg(long, env = "RETRACE_GENERATIONS_WAITING_MAX", default_value_t = LIMITS.generations_waiting_max)]
     pub generations_waiting_max: usize,
+    /// Images that go through the denoising loop together; 1 makes each alone
+    #[arg(long, env = "RETRACE_BATCH_IMAGES_MAX", default_value_t = LIMITS.batch_images_max)]
+    pub batch_images_max: usize,
+    /// How many per cent more images a second a batch must give, as measured on this machine, to be formed
+    #[arg(long, env = "RETRACE_BATCH_GAIN_PERCENT_MIN", default_value_t = LIMITS.batch_gain_percent_min)]
+    pub batch_gain_percent_min: u32,
+    /// How much longer a batch may take than one image alone, in milliseconds
+    #[arg(long, env = "RETRACE_BATCH_DELAY_MS_MAX", default_value_t = LIMITS.batch_delay_ms_max)]
+    pub batch_delay_ms_max: u64,
     /// Generations of one client that wait or run; further ones are refused
     #[arg(long, env = "RETRACE_GENERATIONS_PER_CLIENT_MAX", default_value_t = LIMITS.generations_per_client_max)]
     pub generations_per_client_max: usize,
@@ -245,6 +254,9 @@ const LIMITS: Limits = Limits {
     guidance_scale_max: 30.0,
     generations_running_max: 1,
     generations_waiting_max: 16,
+    batch_images_max: 4,
+    batch_gain_percent_min: 10,
+    batch_delay_ms_max: 10_000,
     generations_per_client_max: 8,
     jobs_waiting_max: 1_000,
     jobs_per_client_max: 100,
@@ -321,9 +333,20 @@ impl Limits {
     fn bounds(&self) -> Vec<Bound> {
         let mut bounds = self.bounds_of_uploads().to_vec();
         bounds.extend(self.bounds_of_work());
+        bounds.extend(self.bounds_of_batches());
         bounds.extend(self.bounds_of_jobs());
         bounds.extend(self.bounds_of_cases());
         bounds
+    }
+
+    fn bounds_of_batches(&self) -> [Bound; 3] {
+        let images_max = self.batch_images_max as u64;
+        let gain_percent_min = u64::from(self.batch_gain_percent_min);
+        [
+            ("batch_images_max", images_max, 1, 256),
+            ("batch_gain_percent_min", gain_percent_min, 0, 1_000),
+            ("batch_delay_ms_max", self.batch_delay_ms_max, 0, 3_600_000),
+        ]
     }
 
     fn bounds_of_cases(&self) -> [Bound; 3] {

@@ -10,43 +10,62 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Upper bounds of the buckets in seconds: from an answer out of memory to a long generation.
-const BOUNDS_S: [f64; 13] = [
+const BOUNDS_S: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0,
 ];
+/// Upper bounds of the buckets for images of a batch.
+const BOUNDS_IMAGES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0];
+/// Bounds of a histogram at most.
+const BOUNDS_MAX: usize = 13;
 /// Methods that get a label of their own.
 const METHODS: [&str; 6] = ["DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"];
 
-/// How often something took how long.
+/// How often something took how long, or was how large.
 #[derive(Debug)]
 pub struct Histogram {
-    /// One for each bound, and one for everything longer.
-    buckets: [AtomicU64; BOUNDS_S.len() + 1],
-    sum_us: AtomicU64,
+    bounds: &'static [f64],
+    /// One for each bound, and one for everything above.
+    buckets: [AtomicU64; BOUNDS_MAX + 1],
+    sum_millionths: AtomicU64,
 }
 
 impl Histogram {
-    /// Nothing counted yet.
+    /// Durations; nothing counted yet.
     #[must_use]
     pub const fn new() -> Self {
+        Self::within(BOUNDS_S)
+    }
+
+    const fn within(bounds: &'static [f64]) -> Self {
+        assert!(bounds.len() <= BOUNDS_MAX, "every bound has its bucket");
         Self {
-            buckets: [const { AtomicU64::new(0) }; BOUNDS_S.len() + 1],
-            sum_us: AtomicU64::new(0),
+            bounds,
+            buckets: [const { AtomicU64::new(0) }; BOUNDS_MAX + 1],
+            sum_millionths: AtomicU64::new(0),
         }
     }
 
     /// Counts one duration.
     pub fn observe(&self, duration: Duration) {
-        let seconds = duration.as_secs_f64();
-        let place = BOUNDS_S.partition_point(|bound| *bound < seconds);
-        self.buckets[place].fetch_add(1, Ordering::Relaxed);
         let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        self.sum_us.fetch_add(us, Ordering::Relaxed);
+        self.count(duration.as_secs_f64(), us);
+    }
+
+    /// Counts one number of things.
+    pub fn observe_size(&self, size: usize) {
+        self.count(size as f64, (size as u64).saturating_mul(1_000_000));
+    }
+
+    fn count(&self, value: f64, millionths: u64) {
+        let place = self.bounds.partition_point(|bound| *bound < value);
+        self.buckets[place].fetch_add(1, Ordering::Relaxed);
+        self.sum_millionths.fetch_add(millionths, Ordering::Relaxed);
     }
 
     /// Writes the series; `labels` is empty or ends in a comma.
     fn write(&self, text: &mut String, name: &str, labels: &str) {
         let mut count = 0;
-        let bounds = BOUNDS_S.iter().map(f64::to_string);
+        let bounds = self.bounds.iter().map(f64::to_string);
         for (bucket, bound) in self.buckets.iter().zip(bounds.chain(["+Inf".to_owned()])) {
             count += bucket.load(Ordering::Relaxed);
             line(
@@ -59,8 +78,8 @@ impl Histogram {
             Some(labels) => format!("{{{labels}}}"),
             None => String::new(),
         };
-        let sum_s = Duration::from_micros(self.sum_us.load(Ordering::Relaxed)).as_secs_f64();
-        line(text, &format!("{name}_sum{labels}"), sum_s);
+        let sum = Duration::from_micros(self.sum_millionths.load(Ordering::Relaxed)).as_secs_f64();
+        line(text, &format!("{name}_sum{labels}"), sum);
         line(text, &format!("{name}_count{labels}"), count);
     }
 }
@@ -73,6 +92,8 @@ impl Default for Histogram {
 
 /// How long generations took, waiting for a turn left out.
 pub static GENERATIONS: Histogram = Histogram::new();
+/// How many images went through the denoising loop together.
+pub static BATCH_IMAGES: Histogram = Histogram::within(BOUNDS_IMAGES);
 /// How long scores took, waiting for a turn left out.
 pub static SCORES: Histogram = Histogram::new();
 
@@ -155,6 +176,14 @@ pub fn render(gauges: &[Gauge]) -> String {
         "histogram",
     );
     GENERATIONS.write(&mut text, name, "");
+    let name = "retrace_generation_batch_images";
+    head(
+        &mut text,
+        name,
+        "Images of a turn that went through the denoising loop together.",
+        "histogram",
+    );
+    BATCH_IMAGES.write(&mut text, name, "");
     let name = "retrace_score_duration_seconds";
     head(
         &mut text,
@@ -223,6 +252,29 @@ mod tests {
     }
 
     #[test]
+    fn a_histogram_of_sizes_has_bounds_of_its_own() {
+        let histogram = Histogram::within(BOUNDS_IMAGES);
+        for size in [1, 4, 40] {
+            histogram.observe_size(size);
+        }
+        let mut text = String::new();
+        histogram.write(&mut text, "x_images", "");
+        let expected = [
+            "x_images_bucket{le=\"1\"} 1",
+            "x_images_bucket{le=\"2\"} 1",
+            "x_images_bucket{le=\"4\"} 2",
+            "x_images_bucket{le=\"32\"} 2",
+            "x_images_bucket{le=\"+Inf\"} 3",
+            "x_images_sum 45",
+            "x_images_count 3",
+        ];
+        for line in expected {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        assert_eq!(text.lines().count(), 9);
+    }
+
+    #[test]
     fn requests_are_counted_by_pattern_and_an_unknown_method_has_no_name() {
         observe_request("GET", "/of/{this}/test", 200, Duration::ZERO);
         observe_request("BREW \"\n", "/of/{this}/test", 405, Duration::ZERO);
@@ -239,6 +291,7 @@ mod tests {
             "# TYPE retrace_http_request_duration_seconds histogram",
             "# TYPE retrace_log_entries gauge",
             "retrace_log_entries 7",
+            "# TYPE retrace_generation_batch_images histogram",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }

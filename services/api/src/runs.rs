@@ -28,10 +28,8 @@ pub struct Run {
 pub struct RunState {
     /// Images of the request.
     pub images: usize,
-    /// The image that is being made, from 0.
-    pub image_index: usize,
-    /// Steps done of that image.
-    pub step: usize,
+    /// Steps done of all images.
+    pub done: usize,
     /// Steps of an image.
     pub steps: usize,
     /// The newest picture of the way.
@@ -45,12 +43,20 @@ impl RunState {
     #[must_use]
     pub fn progress(&self) -> f64 {
         let all = self.images * self.steps;
-        let done = self.image_index * self.steps + self.step;
         if all == 0 {
             0.0
         } else {
-            done as f64 / all as f64
+            self.done as f64 / all as f64
         }
+    }
+
+    /// The image that is being made, from 0, and the steps done of it, as if one image were made after
+    /// another.
+    #[must_use]
+    pub fn image_and_step(&self) -> (usize, usize) {
+        let last = self.done.saturating_sub(1);
+        let image = last.checked_div(self.steps).unwrap_or_default();
+        (image, self.done - image * self.steps)
     }
 }
 
@@ -112,8 +118,7 @@ impl Run {
     pub fn advance(&self, progress: Progress) {
         let mut state = self.state();
         state.images = progress.images;
-        state.image_index = progress.image_index;
-        state.step = progress.step_index + 1;
+        state.done = progress.evaluations_done;
         state.steps = progress.steps;
         if let Some(preview) = progress.preview {
             state.preview = Some(preview.picture);
@@ -185,10 +190,13 @@ mod tests {
             images: 2,
             step_index: 4,
             steps: 10,
+            evaluations_done: 15,
             preview: None,
         });
         let (newest, count) = runs.newest("mine").unwrap();
-        assert_eq!((newest.snapshot().progress(), count), (0.75, 1));
+        let snapshot = newest.snapshot();
+        assert_eq!((snapshot.progress(), count), (0.75, 1));
+        assert_eq!(snapshot.image_and_step(), (1, 5));
         runs.interrupt("mine");
         mine.run().interrupted().await;
         assert!(!other.run().snapshot().interrupted);

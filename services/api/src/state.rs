@@ -15,7 +15,7 @@ use crate::request_id;
 use crate::runs::Runs;
 use crate::sandbox::{Confinement, Sandbox};
 use crate::turns::{InFlight, Turns};
-use crate::work::{Idempotency, WorkError};
+use crate::work::{Batches, Idempotency, WorkError};
 
 /// How the sequencer of this process fares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct AppState {
     pub confinement: Confinement,
     /// Turns for generations.
     pub generations: Turns,
+    /// Generations that wait for their turn, to be made together.
+    pub batches: Arc<Batches>,
     /// Turns for scores.
     pub scores: Turns,
     /// Turns for reading uploads from the network.

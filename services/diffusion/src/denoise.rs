@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use ndarray::{Array4, ArrayView4};
+use ndarray::{Array4, ArrayView4, CowArray, Ix4};
 
 use crate::error::DiffusionError;
 use crate::scheduler::Scheduler;
@@ -44,10 +44,109 @@ pub struct StepReport<'a> {
     pub pred_original_sample: &'a Array4<f32>,
 }
 
-/// Runs `scheduler` from `sample` to its last timestep, beginning at [`Scheduler::first_step`].
+/// A reverse process that goes on one model evaluation at a time, so that several can share the
+/// evaluations of one model.
+///
 /// `sample` is taken as it is: scale noise by [`Scheduler::init_noise_sigma`] first, or make a noisy
-/// sample by [`Scheduler::add_noise`]. Random steps draw from `noise`. `on_step` is called after
-/// every model evaluation and may stop the loop.
+/// sample by [`Scheduler::add_noise`]. Random steps draw from `noise`.
+pub struct ReverseProcess<'a> {
+    scheduler: &'a mut dyn Scheduler,
+    noise: &'a mut dyn NoiseSource,
+    sample: Array4<f32>,
+    timesteps: Vec<f64>,
+    first: usize,
+    /// Loop counter of the evaluation that comes next.
+    next: usize,
+}
+
+impl<'a> ReverseProcess<'a> {
+    /// The process before its first evaluation, at [`Scheduler::first_step`].
+    pub fn new(
+        scheduler: &'a mut dyn Scheduler,
+        noise: &'a mut dyn NoiseSource,
+        sample: Array4<f32>,
+    ) -> Self {
+        let timesteps = scheduler.timesteps().to_vec();
+        let first = scheduler.first_step().min(timesteps.len());
+        Self {
+            scheduler,
+            noise,
+            sample,
+            timesteps,
+            first,
+            next: first,
+        }
+    }
+
+    /// What the model is asked next: the sample, scaled for it, and the timestep on the training
+    /// scale. `None` after the last evaluation.
+    pub fn model_input(&self) -> Option<(CowArray<'_, f32, Ix4>, f64)> {
+        let timestep = *self.timesteps.get(self.next)?;
+        let scale = self.scheduler.model_input_scale(self.next);
+        #[expect(
+            clippy::float_cmp,
+            reason = "exactly one means that no scaling is wanted"
+        )]
+        let input = if scale == 1.0 {
+            self.sample.view().into()
+        } else {
+            (&self.sample * scale as f32).into()
+        };
+        Some((input, timestep))
+    }
+
+    /// Takes the model's answer to [`ReverseProcess::model_input`] and goes a step on. `on_step` may
+    /// stop the process.
+    ///
+    /// # Errors
+    /// A value that is not finite, an answer of another shape, the cancellation by `on_step`, and an
+    /// answer after the last evaluation.
+    pub fn advance(
+        &mut self,
+        noise_pred: &Array4<f32>,
+        on_step: &mut dyn FnMut(StepReport<'_>) -> ControlFlow<()>,
+    ) -> Result<(), DiffusionError> {
+        let step_index = self.next;
+        let steps = self.timesteps.len();
+        let timestep = *self
+            .timesteps
+            .get(step_index)
+            .ok_or(DiffusionError::StepIndex {
+                step_index,
+                steps,
+                next: steps,
+            })?;
+        refuse_not_finite("model output", noise_pred, step_index, timestep)?;
+        let (output, sample) = (noise_pred.view(), self.sample.view());
+        let output = self
+            .scheduler
+            .step(step_index, output, sample, self.noise)?;
+        self.sample = output.prev_sample;
+        refuse_not_finite("sample", &self.sample, step_index, timestep)?;
+        self.next += 1;
+        let step_index = step_index - self.first;
+        let report = StepReport {
+            step_index,
+            steps: steps - self.first,
+            timestep,
+            noise_pred,
+            sample: &self.sample,
+            pred_original_sample: &output.pred_original_sample,
+        };
+        if on_step(report).is_break() {
+            return Err(DiffusionError::Cancelled { step_index });
+        }
+        Ok(())
+    }
+
+    /// The sample as it is now.
+    pub fn into_sample(self) -> Array4<f32> {
+        self.sample
+    }
+}
+
+/// Runs `scheduler` from `sample` to its last timestep, see [`ReverseProcess`]. `on_step` is called
+/// after every model evaluation and may stop the loop.
 ///
 /// # Errors
 /// The predictor's own errors, and through `From<DiffusionError>`: a value that is not finite, a
@@ -67,40 +166,12 @@ where
     P: NoisePredictor + ?Sized,
     P::Error: From<DiffusionError>,
 {
-    let timesteps = scheduler.timesteps().to_vec();
-    let first = scheduler.first_step().min(timesteps.len());
-    let mut sample = sample;
-    for (step_index, &timestep) in timesteps.iter().enumerate().skip(first) {
-        let scale = scheduler.model_input_scale(step_index);
-        #[expect(
-            clippy::float_cmp,
-            reason = "exactly one means that no scaling is wanted"
-        )]
-        let noise_pred = if scale == 1.0 {
-            predictor.predict(sample.view(), timestep)?
-        } else {
-            predictor.predict((&sample * scale as f32).view(), timestep)?
-        };
-        refuse_not_finite("model output", &noise_pred, step_index, timestep)?;
-        let output = scheduler.step(step_index, noise_pred.view(), sample.view(), noise)?;
-        sample = output.prev_sample;
-        refuse_not_finite("sample", &sample, step_index, timestep)?;
-        let report = StepReport {
-            step_index: step_index - first,
-            steps: timesteps.len() - first,
-            timestep,
-            noise_pred: &noise_pred,
-            sample: &sample,
-            pred_original_sample: &output.pred_original_sample,
-        };
-        if on_step(report).is_break() {
-            return Err(DiffusionError::Cancelled {
-                step_index: step_index - first,
-            }
-            .into());
-        }
+    let mut process = ReverseProcess::new(scheduler, noise, sample);
+    while let Some((input, timestep)) = process.model_input() {
+        let noise_pred = predictor.predict(input.view(), timestep)?;
+        process.advance(&noise_pred, on_step)?;
     }
-    Ok(sample)
+    Ok(process.into_sample())
 }
 
 fn refuse_not_finite(

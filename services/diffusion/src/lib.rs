@@ -13,7 +13,7 @@ pub mod seed;
 pub mod spacing;
 
 pub use config::SchedulerConfig;
-pub use denoise::{NoisePredictor, StepReport, denoise};
+pub use denoise::{NoisePredictor, ReverseProcess, StepReport, denoise};
 pub use error::DiffusionError;
 pub use inversion::{Trace, TraceStep, invert, reconstruct};
 pub use scheduler::{NoiseLevel, Scheduler, SchedulerKind, StepOutput, skipped_evaluations};

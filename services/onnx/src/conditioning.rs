@@ -1,6 +1,6 @@
 //! What the denoising model is told beside sample and timestep.
 
-use ndarray::{Array, Array2, ArrayD, Axis, Dimension, concatenate};
+use ndarray::{Array2, ArrayD, Axis, Slice, concatenate};
 
 use crate::denoiser::Denoiser;
 use crate::packing;
@@ -17,7 +17,7 @@ const NEGATIVE_AESTHETIC_SCORE: f32 = 2.5;
 /// Named inputs with one row for each image (inputs that all rows share excepted).
 pub(crate) type Inputs = Vec<(&'static str, ArrayD<f32>)>;
 
-/// The inputs of the images of one batch.
+/// The inputs of the images of one batch; [`Conditions::conditioning`] makes those of one image.
 #[derive(Debug, Clone)]
 pub(crate) struct Conditioning {
     /// With the prompt.
@@ -33,6 +33,63 @@ pub(crate) struct Guided {
     pub(crate) inputs: Inputs,
     /// The guidance scale of each image.
     pub(crate) scales: Vec<f32>,
+}
+
+impl Conditioning {
+    /// Whether the inputs of two images have the same names and shapes, and can go in together.
+    pub(crate) fn fits(&self, other: &Self) -> bool {
+        let guided = match (&self.guided, &other.guided) {
+            (Some(own), Some(others)) => fit(&own.inputs, &others.inputs),
+            (own, others) => own.is_none() && others.is_none(),
+        };
+        guided && fit(&self.inputs, &other.inputs)
+    }
+
+    /// The inputs of several images that fit one another, in this order.
+    pub(crate) fn stacked(images: &[&Self]) -> Self {
+        let inputs: Vec<&Inputs> = images.iter().map(|image| &image.inputs).collect();
+        let guided: Option<Vec<&Guided>> =
+            images.iter().map(|image| image.guided.as_ref()).collect();
+        let guided = guided.map(|guided| {
+            let inputs: Vec<&Inputs> = guided.iter().map(|guided| &guided.inputs).collect();
+            let scales = guided.iter().flat_map(|guided| &guided.scales);
+            Guided {
+                inputs: stack(&inputs, 2),
+                scales: scales.copied().collect(),
+            }
+        });
+        Self {
+            inputs: stack(&inputs, 1),
+            guided,
+        }
+    }
+}
+
+fn fit(left: &Inputs, right: &Inputs) -> bool {
+    let mut inputs = left.iter().zip(right);
+    left.len() == right.len()
+        && inputs.all(|(left, right)| left.0 == right.0 && left.1.shape() == right.1.shape())
+}
+
+/// Each input's rows of all images: the first branch of each, then the second of each.
+fn stack(images: &[&Inputs], branches: usize) -> Inputs {
+    let names = images.first().into_iter().flat_map(|inputs| inputs.iter());
+    let stacked = names.enumerate().map(|(place, (name, first))| {
+        if is_shared(name) {
+            return (*name, first.clone());
+        }
+        let rows: Vec<_> = (0..branches)
+            .flat_map(|branch| {
+                let row = Slice::from(branch..=branch);
+                images
+                    .iter()
+                    .map(move |inputs| inputs[place].1.slice_axis(Axis(0), row))
+            })
+            .collect();
+        let values = concatenate(Axis(0), &rows).expect("the images fit one another");
+        (*name, values)
+    });
+    stacked.collect()
 }
 
 /// What one image is conditioned on.
@@ -51,39 +108,27 @@ pub(crate) struct Conditions {
 }
 
 impl Conditions {
-    /// The inputs of `rows` equal images.
-    pub(crate) fn conditioning(&self, denoiser: &Denoiser, rows: usize) -> Conditioning {
-        let with = self.branch(denoiser, self.prompt.as_ref(), AESTHETIC_SCORE);
+    /// The inputs of one image.
+    pub(crate) fn conditioning(&self, denoiser: &Denoiser) -> Conditioning {
+        let inputs = self.branch(denoiser, self.prompt.as_ref(), AESTHETIC_SCORE);
         let guided = self.negative.as_ref().map(|negative| {
             let without = self.branch(denoiser, Some(negative), NEGATIVE_AESTHETIC_SCORE);
-            let both = without
-                .iter()
-                .zip(&with)
-                .map(|((name, first), (_, second))| {
-                    let values = if is_shared(name) {
-                        first.clone()
-                    } else {
-                        stack(&[repeat(first, rows), repeat(second, rows)])
-                    };
-                    (*name, values)
-                });
+            let both = without.iter().zip(&inputs);
+            let both = both.map(|((name, first), (_, second))| {
+                let values = if is_shared(name) {
+                    first.clone()
+                } else {
+                    concatenate(Axis(0), &[first.view(), second.view()])
+                        .expect("both branches come from the same encoders")
+                };
+                (*name, values)
+            });
             Guided {
                 inputs: both.collect(),
-                scales: vec![self.guidance_scale; rows],
+                scales: vec![self.guidance_scale],
             }
         });
-        let inputs = with.into_iter().map(|(name, values)| {
-            let values = if is_shared(name) {
-                values
-            } else {
-                repeat(&values, rows)
-            };
-            (name, values)
-        });
-        Conditioning {
-            inputs: inputs.collect(),
-            guided,
-        }
+        Conditioning { inputs, guided }
     }
 
     /// One row of every input that the model takes.
@@ -171,16 +216,4 @@ fn guidance_embedding(guidance_scale: f32, width: usize) -> ArrayD<f32> {
     let mut values: Vec<f32> = sines.chain(cosines).collect();
     values.resize(width, 0.0);
     one_row(&values)
-}
-
-fn repeat<D: Dimension + ndarray::RemoveAxis>(row: &Array<f32, D>, rows: usize) -> Array<f32, D> {
-    if rows == 1 {
-        return row.clone();
-    }
-    concatenate(Axis(0), &vec![row.view(); rows]).expect("equal rows have matching shapes")
-}
-
-fn stack<D: Dimension + ndarray::RemoveAxis>(branches: &[Array<f32, D>; 2]) -> Array<f32, D> {
-    concatenate(Axis(0), &[branches[0].view(), branches[1].view()])
-        .expect("both branches come from the same encoders")
 }

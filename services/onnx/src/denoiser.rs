@@ -1,5 +1,6 @@
 //! The denoising model: a U-Net or a transformer.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use diffusion::NoisePredictor;
@@ -20,6 +21,8 @@ const FLUX_SIDE: usize = 128;
 const FLUX_PATCH: usize = 4;
 /// Flux takes its timestep from 0 to 1.
 const FLUX_TIMESTEP_DIVISOR: f64 = 1000.0;
+/// Forms of batches that are remembered; a few for each size of picture.
+const EXACT_FORMS_MAX: usize = 1_024;
 /// Inputs beside sample and timestep that a pipeline can make.
 const CONDITIONS: [&str; 9] = [
     "encoder_hidden_states",
@@ -59,6 +62,19 @@ pub(crate) struct Denoiser {
     fixed_sides: Option<(usize, usize)>,
     /// Whether mask and masked picture go in beside the sample.
     is_inpainting: bool,
+    /// Whether batches of these forms gave each row the bits that it has alone.
+    exact_forms: HashMap<BatchForm, bool>,
+}
+
+/// What may change which kernels run for a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct BatchForm {
+    /// Images of the batch.
+    pub(crate) images: usize,
+    /// Whether both branches of guidance run.
+    pub(crate) is_guided: bool,
+    /// Height and width of the sample.
+    pub(crate) sides: (usize, usize),
 }
 
 impl Denoiser {
@@ -106,6 +122,7 @@ impl Denoiser {
             shape: (channels, shape.1, shape.2),
             fixed_sides,
             is_inpainting,
+            exact_forms: HashMap::new(),
         })
     }
 
@@ -144,6 +161,37 @@ impl Denoiser {
 
     pub(crate) fn take_session_time(&mut self) -> Duration {
         self.part.take_session_time()
+    }
+
+    /// Whether the rows of a batch have the bits that they have alone; `None` before the first one.
+    pub(crate) fn is_exact(&self, form: BatchForm) -> Option<bool> {
+        self.exact_forms.get(&form).copied()
+    }
+
+    pub(crate) fn note_exact(&mut self, form: BatchForm, is_exact: bool) {
+        // Sizes come from requests: what was learned about too many of them is learned again.
+        if self.exact_forms.len() >= EXACT_FORMS_MAX {
+            self.exact_forms.clear();
+        }
+        self.exact_forms.insert(form, is_exact);
+    }
+
+    /// The model's prediction for rows of samples, guided where that is asked for and possible.
+    pub(crate) fn predict(
+        &mut self,
+        (sample, timestep): (ArrayView4<'_, f32>, f64),
+        conditioning: &Conditioning,
+        is_guided: bool,
+    ) -> Result<Array4<f32>, OnnxError> {
+        match &conditioning.guided {
+            Some(guided) if is_guided => {
+                let pair = concatenate(Axis(0), &[sample, sample])
+                    .expect("two equal views always have matching shapes");
+                let output = self.run(pair.view(), timestep, &guided.inputs)?;
+                Ok(guide(output.view(), &guided.scales))
+            }
+            _ => self.run(sample, timestep, &conditioning.inputs),
+        }
     }
 
     /// Runs the model on rows of samples with the inputs of their conditions.
@@ -256,78 +304,31 @@ fn sample_shape(
     Some(((channels, height, width), fixed))
 }
 
-/// Which evaluations of a loop are guided and which are left out.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct EvaluationPlan {
-    /// Model evaluations of the loop.
-    pub(crate) evaluations: usize,
-    /// See [`crate::GenerateRequest::guidance_interval`].
-    pub(crate) guidance_interval: Option<(f64, f64)>,
-    /// See [`crate::GenerateRequest::reuse`].
-    pub(crate) reuse: Vec<usize>,
-}
-
-impl EvaluationPlan {
-    fn is_guided(&self, evaluation: usize) -> bool {
-        let place = evaluation as f64 / self.evaluations.max(1) as f64;
-        self.guidance_interval
-            .is_none_or(|(from, to)| from <= place && place < to)
-    }
-}
-
-/// The denoising model with its conditions: what the schedulers' loop calls.
-pub(crate) struct ConditionedDenoiser<'a> {
+/// The denoising model under unchanging conditions and without guidance.
+pub(crate) struct UnguidedDenoiser<'a> {
     denoiser: &'a mut Denoiser,
     conditioning: &'a Conditioning,
-    plan: EvaluationPlan,
-    /// Channels that go in after those of the sample, one row for each image.
-    beside: Option<Array4<f32>>,
-    evaluation: usize,
-    last: Option<Array4<f32>>,
 }
 
-impl<'a> ConditionedDenoiser<'a> {
+impl<'a> UnguidedDenoiser<'a> {
     pub(crate) fn new(denoiser: &'a mut Denoiser, conditioning: &'a Conditioning) -> Self {
         Self {
             denoiser,
             conditioning,
-            plan: EvaluationPlan::default(),
-            beside: None,
-            evaluation: 0,
-            last: None,
         }
     }
+}
 
-    pub(crate) fn with_plan(self, plan: EvaluationPlan) -> Self {
-        Self { plan, ..self }
-    }
+impl NoisePredictor for UnguidedDenoiser<'_> {
+    type Error = OnnxError;
 
-    /// Puts mask and masked picture beside the sample.
-    pub(crate) fn with_beside(self, beside: Option<Array4<f32>>) -> Self {
-        Self { beside, ..self }
-    }
-
-    fn evaluate(
+    fn predict(
         &mut self,
         sample: ArrayView4<'_, f32>,
         timestep: f64,
     ) -> Result<Array4<f32>, OnnxError> {
-        let widened = self.beside.as_ref().map(|beside| {
-            concatenate(Axis(1), &[sample, beside.view()])
-                .expect("what goes beside the sample has its rows and sides")
-        });
-        let sample = widened.as_ref().map_or(sample, |sample| sample.view());
-        match &self.conditioning.guided {
-            Some(guided) if self.plan.is_guided(self.evaluation) => {
-                let pair = concatenate(Axis(0), &[sample, sample])
-                    .expect("two equal views always have matching shapes");
-                let output = self.denoiser.run(pair.view(), timestep, &guided.inputs)?;
-                Ok(guide(output.view(), &guided.scales))
-            }
-            _ => self
-                .denoiser
-                .run(sample, timestep, &self.conditioning.inputs),
-        }
+        self.denoiser
+            .predict((sample, timestep), self.conditioning, false)
     }
 }
 
@@ -345,25 +346,4 @@ fn guide(output: ArrayView4<'_, f32>, scales: &[f32]) -> Array4<f32> {
         });
     }
     guided
-}
-
-impl NoisePredictor for ConditionedDenoiser<'_> {
-    type Error = OnnxError;
-
-    fn predict(
-        &mut self,
-        sample: ArrayView4<'_, f32>,
-        timestep: f64,
-    ) -> Result<Array4<f32>, OnnxError> {
-        let is_reused = self.plan.reuse.contains(&self.evaluation);
-        let output = match self.last.take() {
-            Some(last) if is_reused => last,
-            _ => self.evaluate(sample, timestep)?,
-        };
-        self.evaluation += 1;
-        if self.plan.reuse.contains(&self.evaluation) {
-            self.last = Some(output.clone());
-        }
-        Ok(output)
-    }
 }

@@ -13,13 +13,13 @@ use crate::error::OnnxError;
 use crate::family::Family;
 use crate::folder::{GenerationDefaults, ModelFolder};
 use crate::identity::ModelIdentity;
-use crate::image_loop::{Batch, Told, row_of};
+use crate::image_loop::{self, Checked, Outcome, Told};
 use crate::inversion::InversionRule;
 use crate::pixels;
 use crate::plan::Plan;
 use crate::prompt_encoder::PromptEncoder;
 use crate::request::{
-    GenerateRequest, GeneratedImage, Generation, Picture, Progress, Task, Timings, TruncatedPrompt,
+    GenerateRequest, Generation, Picture, Progress, Task, Timings, TruncatedPrompt,
 };
 use crate::runtime::Runtime;
 use crate::vae::{VaeDecoder, VaeEncoder};
@@ -187,15 +187,14 @@ impl Generator {
             .unwrap_or(fallback)
     }
 
-    /// How many images of a request go through the loop together; 1 at first.
+    /// How many images go through the loop together at most; 1 at first.
     pub fn images_per_batch(&self) -> usize {
         self.images_per_batch
     }
 
-    /// Lets several images of a request go through the loop together, `images` at most. With one
-    /// image at a time, an image has the same bits whatever else its request holds. With more, that
-    /// holds as far as the execution provider gives a row the same bits in every batch: measure it
-    /// for the model and machine before relying on it.
+    /// Lets several images go through the loop together, `images` at most. An image has the same bits
+    /// whatever it is made with: the first evaluation of every batch of another form runs each row
+    /// alone as well, and where one bit differs, the images of such batches are made alone.
     pub fn set_images_per_batch(&mut self, images: usize) {
         self.images_per_batch = images.max(1);
     }
@@ -212,51 +211,56 @@ impl Generator {
         request: &GenerateRequest,
         on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Generation, OnnxError> {
-        let plan = self.plan(request)?;
+        let mut on_progress = |_, progress| on_progress(progress);
+        let request = std::slice::from_ref(request);
+        let mut answers = self.generate_together(request, &mut on_progress);
+        answers.pop().expect("every request has an answer")
+    }
+
+    /// Makes the images of several requests, as many at once as [`Generator::images_per_batch`] says
+    /// of those that have the same [`GenerateRequest::loop_shape`]. Answer `i` belongs to request `i`
+    /// and is what [`Generator::generate`] gives, timings apart: they are those of all together.
+    ///
+    /// `on_progress` is called with the place of a request for each of its images after every model
+    /// evaluation. When it stops a request, or when one fails, the others go on without it.
+    pub fn generate_together(
+        &mut self,
+        requests: &[GenerateRequest],
+        on_progress: &mut dyn FnMut(usize, Progress) -> ControlFlow<()>,
+    ) -> Vec<Result<Generation, OnnxError>> {
         self.take_timings();
         let started = Instant::now();
-        let (conditions, truncated_prompt) = self.conditions(request, &plan)?;
-        let mut images = Vec::with_capacity(plan.images);
-        let mut latents = Vec::with_capacity(plan.images);
-        let mut previews = Vec::new();
-        let mut told = Told {
-            previews: &mut previews,
-            on_progress,
-        };
-        while images.len() < plan.images {
-            let rows = self.images_per_batch.min(plan.images - images.len());
-            let conditioning = conditions.conditioning(&self.denoiser, rows);
-            let batch = Batch {
-                plan: &plan,
-                request,
-                conditioning: &conditioning,
-                first: images.len(),
-                rows,
-            };
-            let last = self.denoise_batch(&batch, &mut told)?;
-            for row in 0..rows {
-                let image_index = images.len();
-                let picture = self.decode_image(row_of(&last, row), image_index)?;
-                images.push(GeneratedImage {
-                    width: picture.width,
-                    height: picture.height,
-                    rgb: picture.rgb,
-                    seed: request.seeds.get(image_index).copied(),
-                });
+        let checked: Vec<Result<Checked<'_>, OnnxError>> =
+            requests.iter().map(|request| self.check(request)).collect();
+        let mut outcomes: Vec<Outcome> = requests.iter().map(|_| Outcome::default()).collect();
+        let mut seats = image_loop::seats(&checked);
+        loop {
+            let batch = image_loop::next_batch(&mut seats, &outcomes, self.images_per_batch);
+            if batch.is_empty() {
+                break;
             }
-            latents.push(last);
+            let mut told = Told {
+                outcomes: &mut outcomes,
+                on_progress,
+            };
+            self.run_batch(&batch, &mut told);
         }
         let mut timings = self.take_timings();
         timings.loop_ms = milliseconds(started.elapsed());
-        let views: Vec<ArrayView4<'_, f32>> = latents.iter().map(|sample| sample.view()).collect();
-        Ok(Generation {
-            task: plan.task,
-            images,
-            latents: concatenate(Axis(0), &views).expect("all samples have one shape"),
+        let answers = checked.into_iter().zip(outcomes);
+        answers
+            .map(|(checked, outcome)| finish(checked?, outcome, timings))
+            .collect()
+    }
+
+    fn check<'a>(&mut self, request: &'a GenerateRequest) -> Result<Checked<'a>, OnnxError> {
+        let plan = self.plan(request)?;
+        let (conditions, truncated_prompt) = self.conditions(request, &plan)?;
+        Ok(Checked {
+            request,
+            plan,
+            conditioning: conditions.conditioning(&self.denoiser),
             truncated_prompt,
-            scheduler: plan.schedule.kind,
-            timings,
-            previews,
         })
     }
 
@@ -314,7 +318,7 @@ impl Generator {
     }
 
     /// Decodes a last sample and refuses what must not be handed out.
-    fn decode_image(
+    pub(crate) fn decode_image(
         &mut self,
         latents: ArrayView4<'_, f32>,
         image_index: usize,
@@ -353,6 +357,29 @@ impl Generator {
             vae_decoder_ms: milliseconds(decoder),
         }
     }
+}
+
+/// The answer to a request whose images are made, or why they are not.
+fn finish(
+    checked: Checked<'_>,
+    mut outcome: Outcome,
+    timings: Timings,
+) -> Result<Generation, OnnxError> {
+    if let Some(error) = outcome.error {
+        return Err(error);
+    }
+    let latents: Vec<ArrayView4<'_, f32>> =
+        outcome.latents.iter().map(|sample| sample.view()).collect();
+    outcome.previews.sort_by_key(|preview| preview.image_index);
+    Ok(Generation {
+        task: checked.plan.task,
+        latents: concatenate(Axis(0), &latents).expect("all samples have one shape"),
+        images: outcome.images,
+        truncated_prompt: checked.truncated_prompt,
+        scheduler: checked.plan.schedule.kind,
+        timings,
+        previews: outcome.previews,
+    })
 }
 
 /// Latents to a sample in -1..1; models without an autoencoder work on such samples directly.

@@ -8,7 +8,7 @@ use diffusion::{SchedulerKind, Trace, invert, reconstruct};
 use ndarray::{Array4, ArrayView4};
 use serde::{Deserialize, Serialize};
 
-use crate::denoiser::ConditionedDenoiser;
+use crate::denoiser::UnguidedDenoiser;
 use crate::error::OnnxError;
 use crate::generator::{Generator, decode, preview_indices};
 use crate::pixels;
@@ -248,12 +248,12 @@ impl Generator {
         latents: &Array4<f32>,
         on_step: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<(Trace, Vec<Array4<f32>>), OnnxError> {
-        let conditioning = self.empty_conditions()?.conditioning(&self.denoiser, 1);
+        let conditioning = self.empty_conditions()?.conditioning(&self.denoiser);
         let config = self.scheduler_config.for_inversion();
         let mut inverse = config.scheduler(SchedulerKind::DdimInverse, steps)?;
         let mut forward = config.scheduler(SchedulerKind::Ddim, steps)?;
         let all = inverse.timesteps().len() + forward.timesteps().len();
-        let mut predictor = ConditionedDenoiser::new(&mut self.denoiser, &conditioning);
+        let mut predictor = UnguidedDenoiser::new(&mut self.denoiser, &conditioning);
         let mut done = 0;
         let trace = invert(
             &mut predictor,

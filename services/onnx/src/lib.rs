@@ -2,10 +2,11 @@
 //! and the check of model files against their manifest.
 //!
 //! [`Runtime::load`] loads the library, [`Generator::open`] a pipeline in the diffusers ONNX
-//! layout. At first a generator makes every image of a request in a batch of its own (with its
-//! unconditional branch beside it), so that the same seed gives the same pixels whatever else the
-//! request holds; [`Generator::set_images_per_batch`] trades that promise for speed where it was
-//! measured to hold.
+//! layout. At first a generator makes every image alone (with its unconditional branch beside it).
+//! With [`Generator::set_images_per_batch`], images of one request and of several
+//! ([`Generator::generate_together`]) share the evaluations of the model. The same seed gives the same
+//! pixels whatever an image is made with: where a model gives a row other bits in a batch than alone,
+//! which is measured, its images are made alone.
 //!
 //! Which pipelines are served, by the class in `model_index.json` (with the prefixes `ORT` and
 //! `Onnx`, and with `Img2Img` and `Inpaint` before `Pipeline`):
@@ -28,6 +29,7 @@ mod conditioning;
 mod denoiser;
 pub mod detector_folder;
 pub mod error;
+mod evaluation;
 mod family;
 pub mod folder;
 pub mod generator;
@@ -64,8 +66,8 @@ pub use library::locate_library;
 pub use manifest::{Manifest, Mismatch};
 pub use prior::PhotoPrior;
 pub use request::{
-    GenerateRequest, GeneratedImage, Generation, Mask, Picture, Preview, Progress, Task, Timings,
-    TruncatedPrompt,
+    GenerateRequest, GeneratedImage, Generation, LoopShape, Mask, Picture, Preview, Progress, Task,
+    Timings, TruncatedPrompt,
 };
 pub use runtime::{Provider, ProviderStatus, Runtime, RuntimeOptions};
 pub use sigmas::SigmaSpread;

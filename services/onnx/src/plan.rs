@@ -4,8 +4,8 @@ use diffusion::schedulers::flow_match_euler::{FlowMatchEuler, dynamic_shift, flu
 use diffusion::{Scheduler, SchedulerConfig, SchedulerKind, guidance, scheduler};
 use ndarray::Array4;
 
-use crate::denoiser::EvaluationPlan;
 use crate::error::OnnxError;
+use crate::evaluation::EvaluationPlan;
 use crate::family::Family;
 use crate::generator::{Generator, preview_indices};
 use crate::request::{
@@ -26,6 +26,14 @@ pub(crate) struct Plan {
     pub(crate) evaluations: EvaluationPlan,
     /// Step indices after which a preview is decoded.
     pub(crate) preview_indices: Vec<usize>,
+}
+
+impl Plan {
+    /// Whether two requests of one [`GenerateRequest::loop_shape`] came out with one kind of loop.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        (self.task, self.shape, self.picture_size, self.is_guided)
+            == (other.task, other.shape, other.picture_size, other.is_guided)
+    }
 }
 
 /// How to build the scheduler of one run of the loop.

@@ -1,7 +1,7 @@
 //! What a generator is asked and what it answers.
 
-use diffusion::SchedulerKind;
 use diffusion::seed::NoiseKind;
+use diffusion::{SchedulerKind, guidance};
 use ndarray::Array4;
 use serde::Serialize;
 
@@ -152,6 +152,64 @@ impl GenerateRequest {
     }
 }
 
+/// Everything in a request that shapes its loop: requests that have this in common differ only in
+/// prompts, pictures, seeds and scales, and their images can go through one loop together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LoopShape {
+    /// Whether there is a prompt, a picture to start from, and a mask.
+    task: (bool, bool, bool),
+    size: Option<(u32, u32)>,
+    latent_sides: Option<(usize, usize)>,
+    steps: u32,
+    scheduler: Option<SchedulerKind>,
+    timesteps: Option<Vec<u64>>,
+    sigmas: Option<SigmaSpread>,
+    /// The bits of eta and of strength.
+    eta: u32,
+    strength: u32,
+    is_guided: bool,
+    guidance_interval: Option<(u64, u64)>,
+    reuse: Vec<usize>,
+}
+
+impl GenerateRequest {
+    /// How many images it asks for: one for each seed, or for each of its own latents.
+    pub fn images(&self) -> usize {
+        let latents = self.latents.as_ref();
+        latents.map_or(self.seeds.len(), |latents| latents.dim().0)
+    }
+
+    /// What the loop of this request is like, see [`LoopShape`].
+    pub fn loop_shape(&self) -> LoopShape {
+        let bits = |values: &Vec<f64>| values.iter().map(|value| value.to_bits()).collect();
+        let has_picture = self.init_image.is_some();
+        LoopShape {
+            task: (self.prompt.is_some(), has_picture, self.mask.is_some()),
+            size: self.size,
+            latent_sides: self.latents.as_ref().map(|latents| {
+                let (_, _, height, width) = latents.dim();
+                (height, width)
+            }),
+            steps: self.steps,
+            scheduler: self.scheduler,
+            timesteps: self.timesteps.as_ref().map(bits),
+            sigmas: self.sigmas,
+            eta: self.eta.to_bits(),
+            // Without a picture the strength means nothing.
+            strength: if has_picture {
+                self.strength.to_bits()
+            } else {
+                0
+            },
+            is_guided: guidance::is_guided(self.guidance_scale),
+            guidance_interval: self
+                .guidance_interval
+                .map(|(from, to)| (from.to_bits(), to.to_bits())),
+            reuse: self.reuse.clone(),
+        }
+    }
+}
+
 /// Where a picture is painted over: one byte for each pixel, rows from the top. Above 127 is
 /// repainted, the rest is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -211,6 +269,9 @@ pub struct Progress {
     pub step_index: usize,
     /// Steps of each image.
     pub steps: usize,
+    /// Steps done of all images of the request, this one among them: its images may be made together
+    /// or one after another.
+    pub evaluations_done: usize,
     /// A preview, after the steps that have one.
     pub preview: Option<Preview>,
 }
@@ -256,8 +317,8 @@ pub struct Generation {
     pub truncated_prompt: Option<TruncatedPrompt>,
     /// The scheduler that ran.
     pub scheduler: SchedulerKind,
-    /// Where the time went.
+    /// Where the time went, for everything that was made together.
     pub timings: Timings,
-    /// The previews of all images, in order.
+    /// The previews of all images, image by image.
     pub previews: Vec<Preview>,
 }

@@ -13,9 +13,9 @@ use crate::request::{GenerateRequest, Mask, Task};
 
 /// The first sample of the loop and what the mask asks for.
 pub(crate) struct Start {
-    /// Shape (images, channels, height, width).
+    /// Shape (1, channels, height, width).
     pub(crate) sample: Array4<f32>,
-    /// What goes into the model beside the sample, one row for each image.
+    /// What goes into the model beside the sample.
     pub(crate) beside: Option<Array4<f32>>,
     /// What is kept of the picture, for models that do not take the mask themselves.
     pub(crate) kept: Option<Kept>,
@@ -25,14 +25,14 @@ pub(crate) struct Start {
 pub(crate) struct Kept {
     /// 1 where the picture is repainted; shape (1, 1, height, width).
     mask: Array4<f32>,
-    /// Latents of the picture, one row for each image.
+    /// Latents of the picture.
     original: Array4<f32>,
     /// The noise that goes onto them.
     noise: Array4<f32>,
 }
 
 impl Generator {
-    /// The start of a batch. `given` are the rows of the caller's own latents.
+    /// The start of one image.
     ///
     /// Random numbers are drawn in the order of the reference pipelines: the latents of the
     /// picture, the starting noise, the latents of the masked picture.
@@ -96,9 +96,7 @@ impl Generator {
                 .and_broadcast(&pixel_mask)
                 .map_collect(|&value, &mask| if mask > 0.0 { 0.0 } else { value });
             let masked = self.latents_of(masked.view(), draw)?;
-            let rows = vec![latent_mask.view(); masked.dim().0];
-            let masks = concatenate(Axis(0), &rows).expect("equal masks have matching shapes");
-            let beside = concatenate(Axis(1), &[masks.view(), masked.view()])
+            let beside = concatenate(Axis(1), &[latent_mask.view(), masked.view()])
                 .expect("the mask was fitted to the latents");
             return Ok(Start {
                 sample,
@@ -118,44 +116,36 @@ impl Generator {
         })
     }
 
-    /// The scaled latents of a picture of shape (1, 3, height, width), one row for each image. They
-    /// are drawn from the encoder's distribution where it gives one, and are its means where the
-    /// caller brought the noise. Models without an autoencoder work on the picture itself.
+    /// The scaled latents of a picture of shape (1, 3, height, width). They are drawn from the
+    /// encoder's distribution where it gives one, and are its means where the caller brought the
+    /// noise. Models without an autoencoder work on the picture itself.
     fn latents_of(
         &mut self,
         picture: ArrayView4<'_, f32>,
         draw: &mut Draw<'_>,
     ) -> Result<Array4<f32>, OnnxError> {
         let channels = self.sample_shape().0;
-        let one = match &mut self.encoder {
-            None => picture.to_owned(),
-            Some(encoder) => {
-                let posterior = encoder.posterior(picture, channels)?;
-                match posterior.deviation {
-                    Some(deviation) if draw.given.is_none() => {
-                        let (_, channels, height, width) = posterior.mean.dim();
-                        let shape = (draw.rows, channels, height, width);
-                        let mut latents = draw.source.normals(shape);
-                        latents *= &deviation;
-                        latents += &posterior.mean;
-                        return Ok(encoder.scale(&latents));
-                    }
-                    _ => encoder.scale(&posterior.mean),
-                }
-            }
+        let Some(encoder) = &mut self.encoder else {
+            return Ok(picture.to_owned());
         };
-        let rows = vec![one.view(); draw.rows];
-        Ok(concatenate(Axis(0), &rows).expect("equal rows have matching shapes"))
+        let posterior = encoder.posterior(picture, channels)?;
+        match posterior.deviation {
+            Some(deviation) if draw.given.is_none() => {
+                let mut latents = draw.source.normals(posterior.mean.dim());
+                latents *= &deviation;
+                latents += &posterior.mean;
+                Ok(encoder.scale(&latents))
+            }
+            _ => Ok(encoder.scale(&posterior.mean)),
+        }
     }
 }
 
-/// Where the numbers of a batch come from.
+/// Where the numbers of an image come from.
 pub(crate) struct Draw<'a> {
-    /// Images of the batch.
-    pub(crate) rows: usize,
-    /// One stream for each image.
+    /// The image's stream.
     pub(crate) source: &'a mut dyn NoiseSource,
-    /// The caller's own starting samples; of a request with a picture, the noise on it.
+    /// The caller's own starting sample; of a request with a picture, the noise on it.
     pub(crate) given: Option<ArrayView4<'a, f32>>,
 }
 
@@ -165,7 +155,7 @@ impl Draw<'_> {
             Some(given) => given.to_owned(),
             None => {
                 let (channels, height, width) = plan.shape;
-                self.source.normals((self.rows, channels, height, width))
+                self.source.normals((1, channels, height, width))
             }
         }
     }
@@ -191,12 +181,12 @@ fn fit_mask(mask: &Mask, plan: &Plan) -> Result<(Array4<f32>, Array4<f32>), Onnx
 
 /// A scheduler that puts back what a mask keeps after every step, at the noise level of the step
 /// that comes next (Lugmayr et al. 2022, arXiv 2201.09865, equation 8).
-pub(crate) struct KeepingScheduler<'a> {
-    pub(crate) inner: &'a mut dyn Scheduler,
-    pub(crate) kept: &'a Kept,
+pub(crate) struct KeepingScheduler {
+    pub(crate) inner: Box<dyn Scheduler>,
+    pub(crate) kept: Kept,
 }
 
-impl Scheduler for KeepingScheduler<'_> {
+impl Scheduler for KeepingScheduler {
     fn kind(&self) -> SchedulerKind {
         self.inner.kind()
     }

@@ -367,7 +367,7 @@ fn report_to(bar: &ProgressBar) -> OnProgress {
     let bar = bar.clone();
     Box::new(move |progress| {
         bar.set_length((progress.images * progress.steps) as u64);
-        bar.set_position((progress.image_index * progress.steps + progress.step_index + 1) as u64);
+        bar.set_position(progress.evaluations_done as u64);
     })
 }
 

@@ -70,7 +70,7 @@ pub(super) struct JobBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JobProgress)]
 pub(super) struct ProgressBody {
-    /// Image at work, from 0.
+    /// Image at work, from 0, as if one were made after another; some are made together.
     image_index: u32,
     /// Images of the job.
     images: u32,
@@ -90,7 +90,7 @@ impl ProgressBody {
             steps,
         } = progress;
         let all = f64::from(images) * f64::from(steps);
-        let done = f64::from(image_index) * f64::from(steps) + f64::from(step_index) + 1.0;
+        let done = progress.evaluations_done() as f64;
         Self {
             image_index,
             images,

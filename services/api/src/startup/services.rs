@@ -20,7 +20,7 @@ use crate::metrics;
 use crate::sandbox::Sandbox;
 use crate::state::{AppState, SequencerStatus};
 use crate::turns::{InFlight, Turns};
-use crate::work::Idempotency;
+use crate::work::{BatchTerms, Batches, Idempotency};
 
 /// Models, ledger and sequencer, ready for journeys.
 pub struct Services {
@@ -75,6 +75,7 @@ impl Services {
             sandbox,
             confinement,
             generations: generations.counted_in(&metrics::GENERATIONS),
+            batches: Arc::new(Batches::new(BatchTerms::of(limits))),
             scores: scores.counted_in(&metrics::SCORES),
             uploads,
             idempotency: Idempotency::new(limits.idempotent_answers_max),

@@ -13,6 +13,7 @@ use provenance::{
     commit,
 };
 
+use super::batches::Admission;
 use super::file::PictureFile;
 use super::idempotency::Claim;
 use super::jobs::{self, JobOutcome, Truncated};
@@ -22,7 +23,6 @@ use crate::config::Role;
 use crate::engine::Engine;
 use crate::request_id;
 use crate::state::AppState;
-use crate::turns::Turn;
 
 /// Told after each step of each image.
 pub type OnProgress = Box<dyn FnMut(Progress) + Send>;
@@ -77,10 +77,9 @@ pub async fn generate(
     }
     let commission = Commission::new(state, &caller.client, &order)?;
     let work = async move {
-        let turn = commission.state.generations.take().await?;
         let request_id = request_id::current_or_new();
         commission
-            .carry_out(&request_id, Vec::new(), (turn, on_progress))
+            .carry_out(&request_id, Vec::new(), on_progress)
             .await
     };
     state.run(work).await
@@ -117,8 +116,8 @@ pub(super) struct MadeForJob {
     pub(super) outcome: String,
 }
 
-/// Makes and signs what a job asks for, in a turn that its worker took. Nothing is recorded yet: its
-/// end does that.
+/// Makes and signs what a job asks for, in a turn that its worker took or beside another job. Nothing
+/// is recorded yet: its end does that.
 ///
 /// # Errors
 /// See [`WorkError`]. Dropping the future stops the work after its present step.
@@ -126,7 +125,7 @@ pub(super) async fn make_for_job(
     state: &Arc<AppState>,
     claimed: &ClaimedJob,
     order: GenerateOrder,
-    means: (Turn, OnProgress),
+    means: (Admission, OnProgress),
 ) -> Result<MadeForJob, WorkError> {
     let recorded =
         super::audit::recorded_generation(state, &claimed.client, &claimed.request_id).await?;
@@ -135,8 +134,8 @@ pub(super) async fn make_for_job(
     let mut outcome = JobOutcome::default();
     let mut entries = Vec::new();
     if recorded.len() < commission.plan.images as usize {
-        let (turn, on_progress) = means;
-        let means = (turn, Some(on_progress));
+        let (admission, on_progress) = means;
+        let means = (admission, Some(on_progress));
         let made = commission
             .make(&claimed.request_id, &recorded, means)
             .await?;
@@ -175,20 +174,10 @@ pub async fn render(
     request: GenerateRequest,
     on_progress: Option<OnProgress>,
 ) -> Result<Generation, WorkError> {
-    render_in_turn(engine, request, on_progress, ()).await
-}
-
-/// Runs a generator and holds the turn until the blocking thread has really stopped.
-async fn render_in_turn(
-    engine: Arc<Engine>,
-    request: GenerateRequest,
-    mut on_progress: Option<OnProgress>,
-    turn: impl Send + 'static,
-) -> Result<Generation, WorkError> {
+    let mut on_progress = on_progress;
     let left = Arc::new(AtomicBool::new(false));
     let _guard = StopOnDrop(Arc::clone(&left));
     let work = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
         let slot = engine.generator()?;
         let generation = slot.lock().generate(&request, &mut |progress| {
             if left.load(Ordering::Relaxed) {
@@ -261,19 +250,17 @@ impl Commission {
             None => Vec::new(),
         };
         let commission = Self::new(&self.state, &self.client, &resumed(order, &recorded))?;
-        let turn = self.state.generations.take().await?;
-        commission
-            .carry_out(request_id, recorded, (turn, None))
-            .await
+        commission.carry_out(request_id, recorded, None).await
     }
 
-    /// Makes what is not recorded yet and appends it, all or nothing.
+    /// Makes what is not recorded yet when its turn comes and appends it, all or nothing.
     async fn carry_out(
         &self,
         request_id: &str,
         recorded: Vec<RecordedPicture>,
-        means: (Turn, Option<OnProgress>),
+        on_progress: Option<OnProgress>,
     ) -> Result<GenerateAnswer, WorkError> {
+        let means = (Admission::Wait(self.state.generations.clone()), on_progress);
         let made = self.make(request_id, &recorded, means).await?;
         // A crash here leaves images that no entry names: waste, not damage. None was answered.
         let entries: Vec<SignedEntry> = made
@@ -302,17 +289,20 @@ impl Commission {
         })
     }
 
-    /// Generates in a turn, and stores the images that are not recorded yet. All are generated: the
+    /// Generates, alone or with others, and stores the images that are not recorded yet. All are generated: the
     /// pixels of each are the same alone and beside others, and an attempt seldom breaks off.
     async fn make(
         &self,
         request_id: &str,
         recorded: &[RecordedPicture],
-        means: (Turn, Option<OnProgress>),
+        means: (Admission, Option<OnProgress>),
     ) -> Result<Made, WorkError> {
-        let (turn, on_progress) = means;
-        let engine = Arc::clone(&self.state.engine);
-        let generation = render_in_turn(engine, self.plan.request(), on_progress, turn).await?;
+        let (admission, on_progress) = means;
+        let work = (self.plan.request(), on_progress);
+        let batches = &self.state.batches;
+        let generation = batches
+            .generate(&self.state.engine, work, admission)
+            .await?;
         self.plan.leave_latents(&generation);
         let created_at_ms = now_ms();
         let stamp = Stamp {

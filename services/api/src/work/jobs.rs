@@ -366,6 +366,7 @@ async fn ended(
                 images: job.images as usize,
                 step_index: progress.step_index as usize,
                 steps: progress.steps as usize,
+                evaluations_done: progress.evaluations_done(),
                 preview: None,
             });
         }

@@ -4,6 +4,7 @@
 //! with domain values. It knows nothing of HTTP.
 
 mod audit;
+mod batches;
 mod cases;
 mod error;
 mod export;
@@ -14,6 +15,7 @@ pub(crate) mod infotext;
 pub mod jobs;
 mod log;
 mod order;
+mod pace;
 mod picture;
 mod plan;
 mod report;
@@ -25,6 +27,7 @@ pub use audit::{
     EntryProof, consistency, entry, entry_bundle, entry_image, entry_proof, latest_checkpoint,
     search,
 };
+pub use batches::Batches;
 pub use cases::{
     CaseList, OpenedCase, add_case_note, case, case_picture, case_upload, close_case,
     erase_case_upload, examine_case, list_cases, may_change, open_case,
@@ -36,6 +39,7 @@ pub use generate::{GenerateAnswer, OnProgress, RecordedPicture, generate, genera
 pub use idempotency::{Idempotency, IdempotencyKey};
 pub use log::{gauges, tile, walk};
 pub use order::{FileOptions, GenerateOrder};
+pub use pace::BatchTerms;
 pub use picture::{heatmap_picture, to_picture};
 pub use plan::Plan;
 pub(crate) use plan::takes_eta;

@@ -4,9 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use ledger::{ClaimedJob, Heartbeat, JobHint, JobProgress, LedgerError, WorkerTerms};
-use tokio::sync::watch;
+use onnx::LoopShape;
+use tokio::sync::{mpsc, watch};
 
+use super::batches::Admission;
 use super::generate::{MadeForJob, make_for_job};
 use super::jobs::JobProblem;
 use super::{GenerateOrder, WorkError};
@@ -40,7 +43,8 @@ pub async fn work_off_jobs(state: Arc<AppState>, mut stopping: watch::Receiver<b
     while !*stopping.borrow() {
         match claim(&state, &terms, &mut stopping).await {
             Ok(Some((claimed, turn))) => {
-                work_off(&state, &claimed, turn, stopping.clone()).await;
+                let others = claim_companions(&state, &terms, &claimed).await;
+                work_off_together(&state, (&claimed, turn), &others, &stopping).await;
                 continue;
             }
             Ok(None) => {}
@@ -97,6 +101,67 @@ async fn claim(
     Ok(claimed.map(|claimed| (claimed, turn)))
 }
 
+/// Claims further jobs while they have the shape of the first and making them together pays, up to
+/// the first of another shape, which then waits for its turn here.
+async fn claim_companions(
+    state: &AppState,
+    terms: &WorkerTerms,
+    first: &ClaimedJob,
+) -> Vec<ClaimedJob> {
+    let mut others = Vec::new();
+    let Some((shape, mut images)) = shape_of(state, first) else {
+        return others;
+    };
+    let wanted = state.batches.images_wanted(&shape);
+    while images < wanted {
+        match state.ledger.claim_job(terms).await {
+            Ok(Some(claimed)) => {
+                let found = shape_of(state, &claimed);
+                others.push(claimed);
+                match found {
+                    Some((other, more)) if other == shape => images += more,
+                    _ => break,
+                }
+            }
+            Ok(None) => break,
+            Err(error) => {
+                tracing::warn!(%error, "cannot claim another job now");
+                break;
+            }
+        }
+    }
+    others
+}
+
+/// The shape of a job's loop and its images, if its order can be carried out.
+fn shape_of(state: &AppState, claimed: &ClaimedJob) -> Option<(LoopShape, usize)> {
+    let order: GenerateOrder = serde_json::from_str(&claimed.order).ok()?;
+    let slot = state.engine.generator().ok()?;
+    let request = order.plan(slot, &state.config.limits).ok()?.request();
+    Some((request.loop_shape(), request.images()))
+}
+
+/// Works off a job in its turn and others beside it or after it.
+async fn work_off_together(
+    state: &Arc<AppState>,
+    (claimed, turn): (&ClaimedJob, Turn),
+    others: &[ClaimedJob],
+    stopping: &watch::Receiver<bool>,
+) {
+    let (arrival, arrivals) = mpsc::channel(1);
+    let beside = others.iter().map(|claimed| {
+        let turns = state.generations.clone();
+        (claimed, Admission::WaitPatiently(turns, arrival.clone()))
+    });
+    let mut jobs: Vec<(&ClaimedJob, Admission)> = beside.collect();
+    drop(arrival);
+    jobs.push((claimed, Admission::Held(turn, arrivals)));
+    let jobs = jobs
+        .into_iter()
+        .map(|(claimed, admission)| work_off(state, claimed, admission, stopping.clone()));
+    join_all(jobs).await;
+}
+
 /// Why the work on a job was let go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LetGo {
@@ -112,13 +177,13 @@ enum LetGo {
 async fn work_off(
     state: &Arc<AppState>,
     claimed: &ClaimedJob,
-    turn: Turn,
+    admission: Admission,
     stopping: watch::Receiver<bool>,
 ) {
     let job_id = &claimed.id;
     let work = async {
         let (progress, reached) = watch::channel(None);
-        let made = make(state, claimed, turn, progress);
+        let made = make(state, claimed, admission, progress);
         let ended = tokio::select! {
             made = made => end(state, claimed, made).await,
             why = keep(state, claimed, reached, stopping) => let_go(state, claimed, why).await,
@@ -140,7 +205,7 @@ async fn work_off(
 async fn make(
     state: &Arc<AppState>,
     claimed: &ClaimedJob,
-    turn: Turn,
+    admission: Admission,
     progress: watch::Sender<Option<JobProgress>>,
 ) -> Result<MadeForJob, WorkError> {
     let order: GenerateOrder = serde_json::from_str(&claimed.order).map_err(|error| {
@@ -150,13 +215,12 @@ async fn make(
     })?;
     let on_progress = Box::new(move |step: onnx::Progress| {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        progress.send_replace(Some(JobProgress {
-            image_index: number(step.image_index),
-            step_index: number(step.step_index),
-            steps: number(step.steps),
-        }));
+        progress.send_replace(Some(JobProgress::after(
+            number(step.evaluations_done),
+            number(step.steps),
+        )));
     });
-    make_for_job(state, claimed, order, (turn, on_progress)).await
+    make_for_job(state, claimed, order, (admission, on_progress)).await
 }
 
 /// Keeps the lease, tells how far the work is, and completes when it is to be let go.

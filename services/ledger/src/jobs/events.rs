@@ -76,7 +76,7 @@ impl JobEventKind {
 /// How far the work is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JobProgress {
-    /// Image at work, from 0.
+    /// Image at work, from 0, as if one were made after another.
     pub image_index: u32,
     /// Step just done, from 0.
     pub step_index: u32,
@@ -85,6 +85,24 @@ pub struct JobProgress {
 }
 
 impl JobProgress {
+    /// After so many steps of all images together, the first counting 1.
+    #[must_use]
+    pub fn after(evaluations_done: u32, steps: u32) -> Self {
+        let last = evaluations_done.saturating_sub(1);
+        let steps_of_image = steps.max(1);
+        Self {
+            image_index: last / steps_of_image,
+            step_index: last % steps_of_image,
+            steps,
+        }
+    }
+
+    /// Steps done of all images.
+    #[must_use]
+    pub fn evaluations_done(&self) -> usize {
+        self.image_index as usize * self.steps as usize + self.step_index as usize + 1
+    }
+
     /// From three columns that are null together.
     pub(super) fn from_columns(columns: [Option<i32>; 3]) -> Option<Self> {
         let [image_index, step_index, steps] =

@@ -84,6 +84,7 @@ pub(in crate::routes) async fn progress(
     };
     let snapshot = run.snapshot();
     let progress = snapshot.progress();
+    let (image, step) = snapshot.image_and_step();
     let elapsed = run.elapsed().as_secs_f64();
     let preview = snapshot.preview.filter(|_| !query.skip_current_image);
     let current_image = preview.and_then(|picture| {
@@ -103,8 +104,8 @@ pub(in crate::routes) async fn progress(
             job: String::new(),
             job_count,
             job_timestamp: timestamp(run.started_at_ms()),
-            job_no: snapshot.image_index,
-            sampling_step: snapshot.step,
+            job_no: image,
+            sampling_step: step,
             sampling_steps: snapshot.steps,
         },
         current_image,
