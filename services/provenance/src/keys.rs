@@ -3,6 +3,8 @@
 //! The entry key signs statements, the checkpoint key signs tree heads. They are different types with
 //! different names, so that a signature made for one purpose can never pass for the other.
 
+mod prepared;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
@@ -10,6 +12,7 @@ use std::str::FromStr;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
+use self::prepared::PreparedKey;
 use crate::encoding::{base64_decode, base64_encode, check_length};
 use crate::{Digest, ProvenanceError};
 
@@ -65,12 +68,23 @@ impl From<[u8; 32]> for SecretSeed {
 }
 
 /// A named public key with its 4-byte id, in the sense of C2SP signed-note.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct NamedKey {
     name: String,
     id: [u8; 4],
     key: VerifyingKey,
+    /// For verifying many signatures, see [`Verifier::prepared`].
+    prepared: Option<PreparedKey>,
 }
+
+impl PartialEq for NamedKey {
+    fn eq(&self, other: &Self) -> bool {
+        // The id follows from these, and the tables from the key.
+        self.name == other.name && self.key == other.key
+    }
+}
+
+impl Eq for NamedKey {}
 
 impl NamedKey {
     fn new(name: &str, key: VerifyingKey) -> Result<Self, ProvenanceError> {
@@ -91,6 +105,7 @@ impl NamedKey {
             name: name.to_owned(),
             id,
             key,
+            prepared: None,
         })
     }
 
@@ -110,10 +125,15 @@ impl NamedKey {
     /// Verifies with the strict rules (no small-order points, canonical scalar).
     pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), ProvenanceError> {
         let invalid = || ProvenanceError::SignatureInvalid { key: self.label() };
-        let signature = Signature::from_slice(signature).map_err(|_| invalid())?;
-        self.key
-            .verify_strict(message, &signature)
-            .map_err(|_| invalid())
+        let signature: &[u8; 64] = signature.try_into().map_err(|_| invalid())?;
+        let holds = match &self.prepared {
+            Some(prepared) => prepared.accepts(message, signature),
+            None => self
+                .key
+                .verify_strict(message, &Signature::from_bytes(signature))
+                .is_ok(),
+        };
+        if holds { Ok(()) } else { Err(invalid()) }
     }
 }
 
@@ -315,6 +335,18 @@ impl<P: Purpose> Verifier<P> {
     /// `name+id`, as signatures refer to the key.
     pub fn key_id(&self) -> String {
         self.key.label()
+    }
+
+    /// The same key, with tables that make each verification a few times faster: for whoever verifies
+    /// thousands of signatures. Takes about a millisecond and 640 KiB.
+    #[must_use]
+    pub fn prepared(&self) -> Self {
+        let mut key = self.key.clone();
+        key.prepared = Some(PreparedKey::new(&self.key.key));
+        Self {
+            key,
+            purpose: PhantomData,
+        }
     }
 
     pub(crate) fn key(&self) -> &NamedKey {

@@ -39,7 +39,7 @@ pub struct Met {
 
 /// The walk over all entries in the order of the log.
 pub struct Walk<'a> {
-    keys: &'a PublicKeys,
+    verifier: EntryVerifier,
     appender: Appender,
     /// The checkpoints in the order of their sizes, and how many of them were reached.
     heads: &'a [Checkpoint],
@@ -50,12 +50,13 @@ pub struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// A walk from the first entry on, past these checkpoints, smallest first.
     pub fn new(
-        keys: &'a PublicKeys,
+        keys: &PublicKeys,
         heads: &'a [Checkpoint],
         hash_tiles: Option<HashTiles<'a>>,
     ) -> Self {
         let mut walk = Self {
-            keys,
+            // A walk verifies every entry of the log.
+            verifier: keys.entries.prepared(),
             appender: Appender::empty(),
             heads,
             roots_found: Vec::new(),
@@ -107,7 +108,7 @@ impl<'a> Walk<'a> {
                 }
             }
             let ended = batches.is_empty() && stop.is_none();
-            for verified in verify(&batches, threads, &self.keys.entries) {
+            for verified in verify(&batches, threads, &self.verifier) {
                 let entries = verified.len();
                 self.append(verified, visit)?;
                 progress.inc(entries as u64);
