@@ -1,16 +1,18 @@
 //! Appending: queue a signed entry, wait for the checkpoint that covers it, answer with the proof.
 
+pub(crate) mod intake;
+
 use std::fmt;
 
 use provenance::{Bundle, Digest, Entry, Envelope, LeafIndex, commit};
-use sqlx::PgExecutor;
+use sqlx::PgConnection;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::intake::Row;
+use crate::LedgerError;
 use crate::connect::Ledger;
-use crate::hints::PENDING;
 use crate::publication::Outcome;
-use crate::{LedgerError, entries};
 
 /// What opens the prompt commitment of a generation. Kept in a table of its own, where it can be
 /// erased without touching the log.
@@ -49,6 +51,7 @@ pub struct Appended {
 }
 
 /// How the queue met an envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Queued {
     /// It waits for the sequencer now.
     New,
@@ -75,13 +78,10 @@ impl Ledger {
             envelope: envelope.clone(),
             secret,
         };
+        let row = Row::of(&signed)?;
         // Registered before it is queued, so that no publication can slip in between unseen.
-        let outcome = self.publications.expect(envelope.leaf_hash());
-        let queued = match self.enqueue(&self.pool, &signed).await {
-            Err(error) => self.explain(error, &envelope.leaf_hash()).await?,
-            Ok(queued) => queued,
-        };
-        if let Queued::Known = queued {
+        let outcome = self.publications.expect(row.leaf_hash());
+        if let Queued::Known = self.intake.queue(row).await? {
             // It may be covered already, and then no further publication would tell.
             self.publications.look();
         }
@@ -100,19 +100,13 @@ impl Ledger {
                 self.append(&only.envelope, only.secret.clone()).await?,
             ]);
         }
-        let outcomes: Vec<_> = entries
+        let rows = entries.iter().map(Row::of).collect::<Result<Vec<_>, _>>()?;
+        let outcomes: Vec<_> = rows
             .iter()
-            .map(|entry| self.publications.expect(entry.envelope.leaf_hash()))
+            .map(|row| self.publications.expect(row.leaf_hash()))
             .collect();
         let mut transaction = self.pool.begin().await?;
-        for entry in entries {
-            let queued = self.enqueue(&mut *transaction, entry).await;
-            // A transaction that met a constraint is over, so there is nothing to look up in it.
-            queued.map_err(|error| match error.constraint() {
-                Some("pending_request_unique") => LedgerError::RequestConflict,
-                _ => error,
-            })?;
-        }
+        self.enqueue_all(&mut transaction, &rows).await?;
         transaction.commit().await?;
         self.publications.look();
         let deadline = Instant::now() + self.options.append_timeout;
@@ -121,6 +115,16 @@ impl Ledger {
             appended.push(self.covered(&entry.envelope, outcome, deadline).await?);
         }
         Ok(appended)
+    }
+
+    /// Queues rows in a transaction that the caller gives up when any of them is refused.
+    pub(crate) async fn enqueue_all(
+        &self,
+        transaction: &mut PgConnection,
+        rows: &[Row],
+    ) -> Result<(), LedgerError> {
+        let queued = intake::enqueue(transaction, self.options.pending_max, rows).await?;
+        queued.into_iter().try_for_each(|row| row.map(drop))
     }
 
     /// Waits until a published checkpoint covers a queued entry.
@@ -139,10 +143,9 @@ impl Ledger {
             Outcome::Refused(refusal) => Err(refusal.into()),
             Outcome::Covered {
                 leaf_index,
+                proof,
                 checkpoint,
             } => {
-                let tree_size = checkpoint.unverified().tree_size;
-                let proof = self.inclusion_hashes(leaf_index, tree_size).await?;
                 let checkpoint = (*checkpoint).clone();
                 Ok(Appended {
                     leaf_index,
@@ -150,83 +153,6 @@ impl Ledger {
                     bundle: Bundle::new(envelope.clone(), leaf_index, proof, checkpoint),
                 })
             }
-        }
-    }
-
-    /// Queues the envelope and keeps the secret, in one statement: both or neither. Refuses more work
-    /// than the sequencer can be expected to catch up with: the distance between first and last arrival
-    /// is at least the number of waiting rows less one, and costs two index look-ups.
-    pub(crate) async fn enqueue(
-        &self,
-        executor: impl PgExecutor<'_>,
-        signed: &SignedEntry,
-    ) -> Result<Queued, LedgerError> {
-        let SignedEntry { envelope, secret } = signed;
-        let entry = envelope.unverified_entry()?;
-        let secret = secret.as_ref();
-        check_secret(&entry, secret)?;
-        let pending_max = self.options.pending_max;
-        let leaf_hash = envelope.leaf_hash();
-        let (request_id, image_index) = entries::request_of(&entry);
-        let row = sqlx::query!(
-            r#"WITH known AS (
-                   SELECT FROM entries WHERE leaf_hash = $1
-                   UNION ALL SELECT FROM pending WHERE leaf_hash = $1
-               ), queue AS (
-                   SELECT coalesce(max(arrival) - min(arrival), 0) >= $10 AS is_full
-                   FROM pending WHERE refusal IS NULL
-               ), queued AS (
-                   INSERT INTO pending (leaf_hash, envelope, kind, request_id, image_index, client)
-                   SELECT $1, $2, $3, $4, $5, $6 FROM queue
-                   WHERE NOT is_full AND NOT EXISTS (SELECT FROM known)
-                   ON CONFLICT (leaf_hash) DO NOTHING
-                   RETURNING arrival
-               ), kept AS (
-                   INSERT INTO prompts (leaf_hash, salt, prompt)
-                   SELECT $1, $7, $8 FROM queued WHERE $7::bytea IS NOT NULL
-                   ON CONFLICT (leaf_hash) DO NOTHING
-               )
-               SELECT EXISTS (SELECT FROM queued) AS "is_new!",
-                      (SELECT is_full FROM queue) AND NOT EXISTS (SELECT FROM known) AS "is_refused!",
-                      (SELECT pg_notify($9, '') IS NULL FROM queued
-                       WHERE NOT EXISTS (SELECT FROM pending WHERE refusal IS NULL)) AS told"#,
-            leaf_hash.as_bytes(),
-            envelope.to_bytes(),
-            entry.kind(),
-            request_id,
-            i64::from(image_index),
-            entry.client(),
-            secret.map(|secret| secret.salt.to_vec()) as Option<Vec<u8>>,
-            secret.map(|secret| secret.prompt.as_str()) as Option<&str>,
-            PENDING,
-            i64::from(pending_max)
-        )
-        .fetch_one(executor)
-        .await?;
-        match row {
-            row if row.is_new => Ok(Queued::New),
-            row if row.is_refused => Err(LedgerError::QueueFull { pending_max }),
-            _ => Ok(Queued::Known),
-        }
-    }
-
-    /// Two appends of one envelope at the same moment may meet the constraint on requests before the
-    /// one on leaf hashes; that is no conflict.
-    async fn explain(&self, error: LedgerError, leaf_hash: &Digest) -> Result<Queued, LedgerError> {
-        if error.constraint() != Some("pending_request_unique") {
-            return Err(error);
-        }
-        let row = sqlx::query!(
-            r#"SELECT EXISTS (SELECT FROM pending WHERE leaf_hash = $1)
-                   OR EXISTS (SELECT FROM entries WHERE leaf_hash = $1) AS "is_known!""#,
-            leaf_hash.as_bytes()
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        if row.is_known {
-            Ok(Queued::Known)
-        } else {
-            Err(LedgerError::RequestConflict)
         }
     }
 }

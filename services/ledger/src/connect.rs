@@ -10,6 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
 use crate::LedgerError;
+use crate::append::intake::Intake;
 use crate::publication::Publications;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
@@ -42,11 +43,13 @@ pub struct LedgerOptions {
     pub poll_interval: Duration,
     /// Most entries that may wait for the sequencer.
     pub pending_max: u32,
+    /// Most entries that one statement of this process queues: they are held in memory until then.
+    pub intake_entries_max: u32,
 }
 
 impl LedgerOptions {
     /// The defaults: 16 connections, 5 s to connect, 20 s to append (what clients of public logs
-    /// allow), 250 ms between looks, 10,000 waiting entries.
+    /// allow), 250 ms between looks, 10,000 waiting entries, 512 queued at once.
     pub fn new(database_url: impl Into<String>, public_keys: PublicKeys) -> Self {
         Self {
             database_url: database_url.into(),
@@ -57,6 +60,7 @@ impl LedgerOptions {
             append_timeout: Duration::from_secs(20),
             poll_interval: Duration::from_millis(250),
             pending_max: 10_000,
+            intake_entries_max: 512,
         }
     }
 }
@@ -68,6 +72,7 @@ pub struct Ledger {
     pub(crate) pool: PgPool,
     pub(crate) options: Arc<LedgerOptions>,
     pub(crate) publications: Arc<Publications>,
+    pub(crate) intake: Arc<Intake>,
 }
 
 impl Ledger {
@@ -90,12 +95,17 @@ impl Ledger {
             .after_connect(|connection, _| Box::pin(take_role(connection)))
             .connect_with(service)
             .await?;
-        let options = Arc::new(options.clone());
+        let mut options = options.clone();
+        // The sequencer and the check verify every entry.
+        options.public_keys.entries = options.public_keys.entries.prepared();
+        let options = Arc::new(options);
         let publications = Arc::new(Publications::watch(pool.clone(), &options));
+        let intake = Arc::new(Intake::start(pool.clone(), &options));
         let ledger = Self {
             pool,
             options,
             publications,
+            intake,
         };
         ledger.check_durability().await?;
         Ok(ledger)
@@ -103,6 +113,7 @@ impl Ledger {
 
     /// Closes all connections. Calls on other clones fail from then on.
     pub async fn close(&self) {
+        self.intake.stop();
         self.publications.stop();
         self.pool.close().await;
     }
@@ -133,7 +144,8 @@ impl Ledger {
 }
 
 async fn take_role(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql("SET ROLE retrace_app")
+    // A plan that was kept from when the tables were small would read all of them later.
+    sqlx::raw_sql("SET ROLE retrace_app; SET plan_cache_mode = force_custom_plan")
         .execute(connection)
         .await?;
     Ok(())
@@ -164,6 +176,15 @@ async fn connect_once(
             source: sqlx::Error::PoolTimedOut,
         })?;
     Ok(connection?)
+}
+
+/// A connection of the login that owns the tables.
+pub(crate) async fn as_owner(options: &LedgerOptions) -> Result<PgConnection, LedgerError> {
+    let url = options
+        .migration_url
+        .as_deref()
+        .unwrap_or(&options.database_url);
+    connect_once(&parse_url(url)?, options.connect_timeout).await
 }
 
 async fn migrate(owner: &PgConnectOptions, timeout: Duration) -> Result<(), LedgerError> {

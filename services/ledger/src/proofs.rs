@@ -1,6 +1,11 @@
 //! Proofs, folded from the stored hashes of complete subtrees.
 
-use provenance::merkle::{NodeId, consistency_nodes, fold_root, inclusion_nodes, root_nodes};
+use std::collections::{HashMap, HashSet};
+
+use provenance::merkle::{
+    NodeId, ProofNodes, TreeHead, consistency_nodes, fold_root, inclusion_nodes, node_hash,
+    root_nodes, verify_inclusion,
+};
 use provenance::{Bundle, Digest, LeafIndex, SignedCheckpoint, TreeSize};
 use sqlx::PgConnection;
 
@@ -92,6 +97,61 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// The inclusion proofs of these leaves in a recorded tree, each verified against its signed root: a
+/// proof that does not hold is never handed out. What the leaves themselves make up is computed; the
+/// rest is fetched at once.
+pub(crate) async fn prove_all(
+    connection: &mut PgConnection,
+    leaves: &[(LeafIndex, Digest)],
+    head: &TreeHead,
+) -> Result<Vec<Vec<Digest>>, LedgerError> {
+    let plans = leaves
+        .iter()
+        .map(|(leaf_index, _)| inclusion_nodes(*leaf_index, head.size))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut hashes = subtrees_of(leaves);
+    let missing: HashSet<NodeId> = plans
+        .iter()
+        .flat_map(|plan| plan.ids())
+        .filter(|id| !hashes.contains_key(id))
+        .copied()
+        .collect();
+    let missing: Vec<NodeId> = missing.into_iter().collect();
+    let fetched = fetch_nodes(connection, &missing).await?;
+    hashes.extend(missing.into_iter().zip(fetched));
+    let prove = |((leaf_index, leaf_hash), plan): (&(LeafIndex, Digest), &ProofNodes)| {
+        let nodes: Vec<Digest> = plan.ids().iter().map(|id| hashes[id]).collect();
+        let proof = plan.fold(&nodes)?;
+        verify_inclusion(leaf_hash, *leaf_index, head, &proof).map_err(|error| {
+            LedgerError::damaged(format!("the proof of entry {leaf_index}: {error}"))
+        })?;
+        Ok(proof)
+    };
+    leaves.iter().zip(&plans).map(prove).collect()
+}
+
+/// The hashes of all complete subtrees that consist of these leaves alone.
+fn subtrees_of(leaves: &[(LeafIndex, Digest)]) -> HashMap<NodeId, Digest> {
+    let mut level: Vec<(u64, Digest)> = leaves
+        .iter()
+        .map(|(leaf_index, leaf_hash)| (leaf_index.get(), *leaf_hash))
+        .collect();
+    level.sort_unstable_by_key(|(index, _)| *index);
+    let mut hashes = HashMap::with_capacity(2 * level.len());
+    let mut height = 0;
+    while !level.is_empty() {
+        let nodes = level.iter();
+        hashes.extend(nodes.map(|(index, hash)| (NodeId::new(height, *index), *hash)));
+        level = level
+            .windows(2)
+            .filter(|pair| pair[0].0 & 1 == 0 && pair[1].0 == pair[0].0 + 1)
+            .map(|pair| (pair[0].0 >> 1, node_hash(&pair[0].1, &pair[1].1)))
+            .collect();
+        height += 1;
+    }
+    hashes
 }
 
 /// The hashes of these nodes, in the order asked for.

@@ -16,19 +16,23 @@ use crate::connect::{Ledger, LedgerOptions};
 use crate::entries::{digest, leaf_index_of};
 use crate::hints::{Hints, PUBLISHED};
 use crate::sequencer::Refusal;
-use crate::{LedgerError, entries};
+use crate::{LedgerError, entries, proofs};
 
 /// What became of a queued entry.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
-    /// It is covered by this checkpoint.
+    /// It is covered by this checkpoint, which this inclusion proof leads to.
     Covered {
         leaf_index: LeafIndex,
+        proof: Vec<Digest>,
         checkpoint: Arc<SignedCheckpoint>,
     },
     /// The sequencer refused it.
     Refused(Refusal),
 }
+
+/// Proofs that are made with one query: neighbours share most of their hashes.
+const PROOFS_TOGETHER: usize = 1024;
 
 type Waiting = HashMap<Digest, Vec<oneshot::Sender<Outcome>>>;
 
@@ -136,12 +140,22 @@ impl Shared {
         )
         .fetch_all(&self.pool)
         .await?;
-        for row in rows {
-            let outcome = Outcome::Covered {
-                leaf_index: leaf_index_of(row.leaf_index)?,
-                checkpoint: Arc::clone(&checkpoint),
-            };
-            self.answer(&digest(&row.leaf_hash)?, &outcome);
+        let leaves = rows
+            .iter()
+            .map(|row| Ok((leaf_index_of(row.leaf_index)?, digest(&row.leaf_hash)?)))
+            .collect::<Result<Vec<_>, LedgerError>>()?;
+        for leaves in leaves.chunks(PROOFS_TOGETHER) {
+            let head = checkpoint.unverified().tree_head();
+            let mut connection = self.pool.acquire().await?;
+            let proofs = proofs::prove_all(&mut connection, leaves, &head).await?;
+            for ((leaf_index, leaf_hash), proof) in leaves.iter().zip(proofs) {
+                let outcome = Outcome::Covered {
+                    leaf_index: *leaf_index,
+                    proof,
+                    checkpoint: Arc::clone(&checkpoint),
+                };
+                self.answer(leaf_hash, &outcome);
+            }
         }
         Ok(())
     }

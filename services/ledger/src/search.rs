@@ -134,11 +134,6 @@ impl Ledger {
         }
         let time = |time: Option<u64>| time.map(|time| to_i64(time, "time")).transpose();
         let bytes = |digest: &Option<Digest>| digest.map(|digest| digest.as_bytes().to_vec());
-        let mut transaction = self.pool.begin().await?;
-        // A generic plan could use neither the index of whichever condition is given nor the order.
-        sqlx::raw_sql("SET LOCAL plan_cache_mode = force_custom_plan")
-            .execute(&mut *transaction)
-            .await?;
         let rows = sqlx::query_as!(
             EntryRow,
             r#"SELECT leaf_index, leaf_hash, envelope,
@@ -173,9 +168,8 @@ impl Ledger {
             filter.order == Order::Ascending,
             limit
         )
-        .fetch_all(&mut *transaction)
+        .fetch_all(&self.pool)
         .await?;
-        transaction.commit().await?;
         Ok(rows)
     }
 }

@@ -90,11 +90,11 @@ pub struct SequencerOptions {
 }
 
 impl Default for SequencerOptions {
-    /// 512 entries a batch, 5 ms apart; looks every 100 ms; a lease of 10 s.
+    /// 2,048 entries a batch, 5 ms apart; looks every 100 ms; a lease of 10 s.
     fn default() -> Self {
         Self {
             holder: format!("process {}", std::process::id()),
-            batch_entries_max: 512,
+            batch_entries_max: 2048,
             batch_interval: Duration::from_millis(5),
             poll_interval: Duration::from_millis(100),
             lease_duration: Duration::from_secs(10),

@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 use super::events::{self, PROGRESS_SEQUENCE_MAX};
 use super::hints::{EVENT, WAITING};
 use super::{JobEventKind, JobId, JobProgress};
+use crate::append::intake::Row;
 use crate::connect::Ledger;
 use crate::{LedgerError, SignedEntry};
 
@@ -174,6 +175,7 @@ impl Ledger {
         entries: &[SignedEntry],
         outcome: &str,
     ) -> Result<(), LedgerError> {
+        let rows = entries.iter().map(Row::of).collect::<Result<Vec<_>, _>>()?;
         for entry in entries {
             let stated = entry.envelope.unverified_entry()?;
             let (request_id, _) = crate::entries::request_of(&stated);
@@ -196,9 +198,7 @@ impl Ledger {
         if done.rows_affected() != 1 {
             return Err(LedgerError::JobLost);
         }
-        for entry in entries {
-            self.enqueue(&mut *transaction, entry).await?;
-        }
+        self.enqueue_all(&mut transaction, &rows).await?;
         events::record(
             &mut transaction,
             claimed.job_number,
