@@ -333,6 +333,22 @@ pub enum LedgerError {
         /// The root that was signed.
         signed: Digest,
     },
+    /// A folder is not a whole backup of this log.
+    #[error("{} cannot be restored: {detail}", folder.display())]
+    BackupRefused {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A backup can only be restored into an empty database.
+    #[error(
+        "the database is not empty: table {table} has rows, and nothing was restored over them"
+    )]
+    NotEmpty {
+        /// The first table that has rows.
+        table: String,
+    },
     /// A test made the sequencer stop here.
     #[doc(hidden)]
     #[error("stopped on purpose after a step")]

@@ -23,6 +23,7 @@
 //! from the entries and finds what was changed.
 
 mod append;
+mod backup;
 mod blocking;
 mod cases;
 mod check;
@@ -43,6 +44,7 @@ pub mod sequencer;
 mod tiles;
 
 pub use append::{Appended, PromptSecret, SignedEntry};
+pub use backup::{Backup, BackupTable, restore};
 pub use cases::{
     Case, CaseFilter, CaseId, CaseNote, CasePage, Closing, Decision, FILE_NAME_CHARS_MAX,
     NOTE_CHARS_MAX, NewCase, NewCaseNote, PAGE_CASES_MAX,

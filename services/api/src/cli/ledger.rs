@@ -1,7 +1,7 @@
 //! `retrace ledger`
 
 use api::config::EngineOptions;
-use api::startup::Storage;
+use api::startup::{CHECKPOINT_STORE, Storage};
 use clap::{Args, Subcommand};
 use ledger::CheckReport;
 use ledger::sequencer::Sequencer;
@@ -19,6 +19,7 @@ Examples:
   retrace ledger adopt-checkpoint
   retrace ledger adopt-checkpoint --i-compared-root-hash 4f5e…
   retrace ledger export --encoding csv --output entries.csv
+  retrace ledger backup /backups/2026-11-27
 
 Every entry is read again, its signature verified and the Merkle tree built anew; the roots of all
 checkpoints must come out of it. Exit code 1 when anything does not hold.";
@@ -36,6 +37,12 @@ enum LedgerCommand {
     /// Write all entries of a search to a file, with a signed manifest as its last line
     #[command(after_help = EXPORT)]
     Export(super::export::ExportArgs),
+    /// Write everything in the database into a new folder, in one snapshot
+    #[command(after_help = super::backup::BACKUP)]
+    Backup(super::backup::BackupArgs),
+    /// Bring a backup into an empty database and verify the whole ledger
+    #[command(after_help = super::backup::RESTORE)]
+    Restore(super::backup::RestoreArgs),
     /// Verify the whole ledger from its entries
     #[command(after_help = EXAMPLES)]
     Check {
@@ -82,6 +89,8 @@ impl LedgerArgs {
     pub fn run(self) -> Outcome {
         match self.command {
             LedgerCommand::Export(export) => export.run(),
+            LedgerCommand::Backup(backup) => backup.run(),
+            LedgerCommand::Restore(restore) => restore.run(),
             LedgerCommand::Check { json, state } => Self::check(json, &state),
             LedgerCommand::AdoptCheckpoint {
                 i_compared_root_hash,
@@ -101,22 +110,27 @@ impl LedgerArgs {
             storage.close().await?;
             let report = report.map_err(Failure::environment)?;
             print(&report, json)?;
-            if report.is_sound() {
-                return Ok(());
-            }
-            let problems = report.problems.len() as u64 + report.problems_left_out;
-            Err(Failure::does_not_hold(format!(
-                "the ledger does not hold: {problems} problems"
-            )))
+            require_sound(&report)
         })
     }
+}
+
+/// Fails when anything is wrong with the ledger.
+pub(super) fn require_sound(report: &CheckReport) -> Outcome {
+    if report.is_sound() {
+        return Ok(());
+    }
+    let problems = report.problems.len() as u64 + report.problems_left_out;
+    Err(Failure::does_not_hold(format!(
+        "the ledger does not hold: {problems} problems"
+    )))
 }
 
 /// Shows the newest published checkpoint, and adopts it when its root hash was given.
 async fn adopt(compared: Option<Digest>, json: bool, state: &StateArgs) -> Outcome {
     let config = state.config(EngineOptions::default());
     let storage = Storage::open(&config).await?;
-    let store = config.state.join("checkpoint-store");
+    let store = config.state.join(CHECKPOINT_STORE);
     let Storage {
         keys,
         ledger,
@@ -177,7 +191,7 @@ async fn adopt(compared: Option<Digest>, json: bool, state: &StateArgs) -> Outco
     Ok(())
 }
 
-fn print(report: &CheckReport, json: bool) -> Outcome {
+pub(super) fn print(report: &CheckReport, json: bool) -> Outcome {
     if json {
         let mut value = serde_json::to_value(report).map_err(Failure::work)?;
         value["sound"] = report.is_sound().into();

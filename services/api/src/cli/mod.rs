@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error. A command returns a
 //! [`Failure`] instead of printing and exiting, so that the exit code is decided in one place.
 
+mod backup;
 mod environment;
 mod export;
 mod failure;

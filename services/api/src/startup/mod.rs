@@ -17,4 +17,4 @@ mod workers;
 pub use error::StartupError;
 pub use server::{App, termination};
 pub use services::Services;
-pub use storage::Storage;
+pub use storage::{CHECKPOINT_STORE, Storage, restore};

@@ -57,7 +57,7 @@ impl Services {
             // Two sequencers need one checkpoint store, and a worker may run on any machine.
             Role::Worker => (None, watch::channel(SequencerStatus::Elsewhere).1),
             Role::All | Role::Api => {
-                let store = config.state.join("checkpoint-store");
+                let store = config.state.join(super::CHECKPOINT_STORE);
                 let started = RunningSequencer::start(&ledger, keys.checkpoint, store);
                 (Some(started.0), started.1)
             }

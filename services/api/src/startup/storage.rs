@@ -1,10 +1,11 @@
 //! Keys, Postgres and ledger.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ledger::cluster::{ClusterOptions, PrivateCluster};
-use ledger::{Ledger, LedgerError, LedgerOptions};
+use ledger::sequencer::CheckpointStore;
+use ledger::{Backup, CheckReport, Ledger, LedgerError, LedgerOptions};
 
 use super::StartupError;
 use crate::config::{Config, Role};
@@ -13,6 +14,8 @@ use crate::native;
 
 /// Folder of the private cluster inside the native parts.
 const POSTGRES_PARTS: &str = "postgres";
+/// Folder of the last signed checkpoint inside the state folder.
+pub const CHECKPOINT_STORE: &str = "checkpoint-store";
 
 /// What is kept: the signing keys and the ledger. Enough for commands without models.
 #[derive(Debug)]
@@ -41,18 +44,7 @@ impl Storage {
         if keys.created {
             tracing::info!(folder = %state.join("keys").display(), "made signing keys; back them up");
         }
-        let (database_url, cluster) = match &config.database_url {
-            Some(url) => (url.clone(), None),
-            None => {
-                let binaries = native::runtime_folder(&config.engine)?.join(POSTGRES_PARTS);
-                let options = ClusterOptions::new(binaries, state.join("postgres"));
-                let cluster = PrivateCluster::start_or_attach(&options).await?;
-                (
-                    cluster.database_url(PrivateCluster::DATABASE),
-                    Some(cluster),
-                )
-            }
-        };
+        let (database_url, cluster) = database(config, &state).await?;
         let mut options = LedgerOptions::new(database_url, keys.public.clone());
         options.connections_max = config.database_connections_max;
         let ledger = Ledger::connect(&options).await?;
@@ -78,6 +70,47 @@ impl Storage {
     pub async fn close(self) -> Result<(), StartupError> {
         close(self.ledger, self.cluster).await
     }
+}
+
+/// Brings a backup into the empty database of a state folder, and verifies the whole ledger against the
+/// checkpoint store, where there is one.
+///
+/// # Errors
+/// See [`StartupError`]. The signing keys must be there: a log under new keys is another log.
+pub async fn restore(
+    config: &Config,
+    backup: &Path,
+) -> Result<(Backup, CheckReport), StartupError> {
+    let state = make_state_folder(config)?;
+    if !Keys::exist(&state) {
+        let folder = state.join("keys");
+        return Err(StartupError::NoKeys { folder });
+    }
+    let keys = Keys::open(&state, &config.origin)?;
+    let store = CheckpointStore::new(state.join(CHECKPOINT_STORE), keys.public.checkpoint.clone());
+    let kept: Vec<_> = store.read().await?.into_iter().collect();
+    let (database_url, cluster) = database(config, &state).await?;
+    let options = LedgerOptions::new(database_url, keys.public);
+    let restored = ledger::restore(&options, backup, &kept).await;
+    if let Some(cluster) = cluster {
+        cluster.stop().await?;
+    }
+    Ok(restored?)
+}
+
+/// The database's address, and the private cluster where none is configured.
+async fn database(
+    config: &Config,
+    state: &Path,
+) -> Result<(String, Option<PrivateCluster>), StartupError> {
+    if let Some(url) = &config.database_url {
+        return Ok((url.clone(), None));
+    }
+    let binaries = native::runtime_folder(&config.engine)?.join(POSTGRES_PARTS);
+    let options = ClusterOptions::new(binaries, state.join("postgres"));
+    let cluster = PrivateCluster::start_or_attach(&options).await?;
+    let url = cluster.database_url(PrivateCluster::DATABASE);
+    Ok((url, Some(cluster)))
 }
 
 pub(super) async fn close(
