@@ -30,6 +30,7 @@ pub enum Task {
     Ledger(LedgerTask),
     Image(ImageTask),
     Export(ExportTask),
+    Page(PageTask),
 }
 
 /// Whose signatures are believed. At least one of the two is needed.
@@ -193,9 +194,11 @@ const EXPORT_EXAMPLES: &str = "\
 Examples:
   retrace-verify export entries.ndjson --public-key retrace.pub
   retrace-verify export entries.csv --policy pinned.txt --json
+  retrace-verify export entries.ndjson --tiles mirror/ --policy pinned.txt
 
 The rows of NDJSON are checked one by one, each with its own signature. Those of CSV carry none: the
-manifest alone vouches for them.";
+manifest alone vouches for them. With --tiles the search is done again over the mirrored log, and the
+command says whether the export left anything out.";
 
 /// Check an export: that it is whole, that its manifest is signed, and each row.
 #[derive(Debug, Args)]
@@ -203,6 +206,33 @@ manifest alone vouches for them.";
 pub struct ExportTask {
     /// The export, ending in its manifest.
     pub file: PathBuf,
+    /// A folder of tiles, as for `ledger`, to search again.
+    #[arg(long, value_name = "DIR")]
+    pub tiles: Option<PathBuf>,
+    #[command(flatten)]
+    pub keys: KeyArguments,
+}
+
+const PAGE_EXAMPLES: &str = "\
+Example:
+  curl -s 'https://retrace.example/v1/entries?client=newsroom&limit=100' > page.json
+  retrace-verify page page.json --query 'client=newsroom&limit=100' --tiles mirror/ --policy pinned.txt
+
+The query is the one that the page was asked for with. The mirrored log must reach the checkpoint that the
+page names; it is checked whole.";
+
+/// Check a page of a search: that it left nothing out, by searching a folder of tiles again.
+#[derive(Debug, Args)]
+#[command(after_help = PAGE_EXAMPLES)]
+pub struct PageTask {
+    /// The page: an answer of `GET /v1/entries`.
+    pub file: PathBuf,
+    /// The parameters of the search, as they stood behind the question mark; '' for none.
+    #[arg(long, value_name = "QUERY")]
+    pub query: String,
+    /// A folder of tiles, as for `ledger`.
+    #[arg(long, value_name = "DIR")]
+    pub tiles: PathBuf,
     #[command(flatten)]
     pub keys: KeyArguments,
 }

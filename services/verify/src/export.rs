@@ -7,14 +7,15 @@ use std::path::Path;
 use provenance::envelope::ENVELOPE_BYTES_MAX;
 use provenance::export::{MANIFEST_BYTES_MAX, manifest_in, ndjson_row};
 use provenance::{
-    Digest, Envelope, ExportEncoding, ExportManifest, LeafIndex, PublicKeys, SignedCheckpoint,
-    SignedManifest,
+    Checkpoint, Digest, Envelope, ExportEncoding, ExportManifest, LeafIndex, PublicKeys,
+    SignedCheckpoint, SignedManifest,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
 
 use crate::arguments::ExportTask;
+use crate::completeness::{self, Log};
 use crate::input::{self, InputError};
 use crate::keys;
 use crate::report::{Check, Reason, Report};
@@ -22,8 +23,8 @@ use crate::report::{Check, Reason, Report};
 /// The envelope, the statement in it once more, and names and hashes around both.
 const LINE_BYTES_MAX: usize = 2 * ENVELOPE_BYTES_MAX + MANIFEST_BYTES_MAX;
 
-/// Checks an export in one pass, in constant memory.
-pub fn check(task: &ExportTask) -> Result<Report, InputError> {
+/// Checks an export in one pass, in constant memory but for the places of its rows.
+pub fn check(task: &ExportTask, show_progress: bool) -> Result<Report, InputError> {
     let (keys, mut report) = match keys::load(&task.keys)? {
         Ok(loaded) => loaded,
         Err(report) => return Ok(*report),
@@ -33,9 +34,22 @@ pub fn check(task: &ExportTask) -> Result<Report, InputError> {
     let Some(manifest) = check_manifest(&mut report, &last, &keys) else {
         return Ok(report);
     };
-    check_checkpoint(&mut report, &manifest, &keys);
+    let checkpoint = check_checkpoint(&mut report, &manifest, &keys);
     report.add(reading.whole_check(&manifest));
     report.add(reading.rows_check(&manifest));
+    if let (Some(tiles), Some(checkpoint), true) = (&task.tiles, checkpoint, report.holds()) {
+        let log = Log {
+            keys: &keys,
+            tiles,
+            show_progress,
+        };
+        let conditions: Vec<(&str, &str)> = manifest
+            .filter
+            .iter()
+            .map(|(name, value)| (&name[..], &value[..]))
+            .collect();
+        completeness::check_export(&mut report, &log, &conditions, &checkpoint, &reading.places)?;
+    }
     Ok(report)
 }
 
@@ -72,7 +86,11 @@ fn check_manifest(report: &mut Report, last: &[u8], keys: &PublicKeys) -> Option
     }
 }
 
-fn check_checkpoint(report: &mut Report, manifest: &ExportManifest, keys: &PublicKeys) {
+fn check_checkpoint(
+    report: &mut Report,
+    manifest: &ExportManifest,
+    keys: &PublicKeys,
+) -> Option<Checkpoint> {
     const CHECK: &str = "checkpoint";
     let signed = SignedCheckpoint::parse(&manifest.checkpoint);
     match signed.and_then(|signed| signed.verify(&keys.checkpoint).cloned()) {
@@ -84,7 +102,7 @@ fn check_checkpoint(report: &mut Report, manifest: &ExportManifest, keys: &Publi
                     CHECK,
                     Reason::new("index-out-of-range", detail),
                 ));
-                return;
+                return None;
             }
             let detail = format!(
                 "tree size {}, root hash {}",
@@ -92,8 +110,12 @@ fn check_checkpoint(report: &mut Report, manifest: &ExportManifest, keys: &Publi
             );
             report.add(Check::ok(CHECK, detail));
             report.prove_checkpoint(&checkpoint);
+            Some(checkpoint)
         }
-        Err(refusal) => report.add(Check::failed(CHECK, refusal)),
+        Err(refusal) => {
+            report.add(Check::failed(CHECK, refusal));
+            None
+        }
     }
 }
 
@@ -117,6 +139,8 @@ struct Reading<'a> {
     rows: u64,
     first: Option<LeafIndex>,
     last: Option<LeafIndex>,
+    /// Where the rows say that they stand in the log.
+    places: Vec<LeafIndex>,
     /// The first row that does not hold.
     refused: Option<Reason>,
 }
@@ -130,6 +154,7 @@ impl<'a> Reading<'a> {
             rows: 0,
             first: None,
             last: None,
+            places: Vec::new(),
             refused: None,
         }
     }
@@ -153,6 +178,7 @@ impl<'a> Reading<'a> {
         self.hasher.update(line);
         self.bytes += line.len() as u64;
         self.rows += 1;
+        self.places.extend(csv_place(line));
         // What follows a refused row is counted, and not looked at any more.
         if line.starts_with(b"{") && self.refused.is_none() {
             let row = self.rows;
@@ -175,6 +201,7 @@ impl<'a> Reading<'a> {
             let detail = format!("entry {} is not behind the row before", row.leaf_index);
             return Err(Reason::new("row-order", detail));
         }
+        self.places.push(row.leaf_index);
         self.first.get_or_insert(row.leaf_index);
         self.last = Some(row.leaf_index);
         Ok(())
@@ -210,6 +237,12 @@ impl<'a> Reading<'a> {
         let signer = self.keys.entries.key_id();
         Check::ok(CHECK, format!("{}, each signed by {signer}", self.rows))
     }
+}
+
+/// The place that a row of CSV begins with; none for the line of names and for other lines.
+fn csv_place(line: &[u8]) -> Option<LeafIndex> {
+    let place = line.split(|byte| *byte == b',').next()?;
+    str::from_utf8(place).ok()?.parse().ok().map(LeafIndex::new)
 }
 
 /// The next line with its end; nothing at the end of the file. A line over the limit comes in pieces,

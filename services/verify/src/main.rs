@@ -6,6 +6,7 @@
 mod arguments;
 mod bundle;
 mod checkpoint;
+mod completeness;
 mod exit;
 mod export;
 mod image;
@@ -16,6 +17,7 @@ mod lookup;
 mod policy;
 mod proofs;
 mod report;
+mod search;
 mod source;
 mod tile_folder;
 mod walk;
@@ -47,7 +49,8 @@ fn check(task: &Task) -> Result<Report, InputError> {
         Task::Inclusion(task) => proofs::check_inclusion(task),
         Task::Consistency(task) => proofs::check_consistency(task),
         Task::Ledger(task) => ledger::check(task, stderr().is_terminal()),
-        Task::Export(task) => export::check(task),
+        Task::Export(task) => export::check(task, stderr().is_terminal()),
+        Task::Page(task) => completeness::check_page(task, stderr().is_terminal()),
         Task::Image(task) => lookup::check(task, stderr().is_terminal()),
     }
 }
