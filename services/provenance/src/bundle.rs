@@ -103,6 +103,9 @@ impl Bundle {
             envelope: wire.envelope,
             proof,
         };
+        // The envelope is parsed as a part of the bundle, past its own limit.
+        let envelope_bytes = bundle.envelope.to_bytes().len();
+        check_length("envelope", envelope_bytes, ENVELOPE_BYTES_MAX)?;
         if bundle.to_bytes() != bytes {
             return Err(ProvenanceError::NotCanonical { what: WHAT });
         }
