@@ -1,12 +1,10 @@
-//! Any change to a file is noticed, and no input makes a parser panic.
+//! Any change to a file is noticed.
 
 #![allow(clippy::unwrap_used, reason = "a test states by unwrap what must hold")]
 
 use std::fs;
 
-use provenance::{
-    Bundle, Digest, Entry, Envelope, PublicKeys, SecretSeed, SignedCheckpoint, TlogProof,
-};
+use provenance::{Bundle, Envelope, PublicKeys, SignedCheckpoint};
 
 fn accepted(name: &str) -> Vec<u8> {
     let folder = concat!(
@@ -116,98 +114,5 @@ fn a_bundle_with_two_neighbouring_bytes_swapped_is_refused() {
         swapped.swap(place - 1, place);
         let accepted = Bundle::parse(&swapped).is_ok_and(|bundle| bundle.verify(&keys).is_ok());
         assert!(!accepted, "bytes {} and {place} swapped", place - 1);
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): a few lines of reproducible noise.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap()
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
-    }
-}
-
-/// Feeds the bytes to every parser; whatever one accepts must come out as it went in.
-fn parse_everything(bytes: &[u8], keys: &PublicKeys) {
-    if let Ok(bundle) = Bundle::parse(bytes) {
-        assert_eq!(bundle.to_bytes(), bytes);
-        let _ = bundle.verify(keys);
-    }
-    if let Ok(envelope) = Envelope::parse(bytes) {
-        assert_eq!(envelope.to_bytes(), bytes);
-        let _ = envelope.verify(&keys.entries);
-    }
-    if let Ok(entry) = Entry::parse(bytes) {
-        assert_eq!(entry.to_bytes(), bytes);
-    }
-    let text = String::from_utf8_lossy(bytes);
-    if let Ok(checkpoint) = SignedCheckpoint::parse(&text) {
-        assert_eq!(checkpoint.text(), text);
-        let _ = checkpoint.verify(&keys.checkpoint);
-    }
-    if let Ok(proof) = TlogProof::parse(&text) {
-        assert_eq!(proof.to_string(), text);
-    }
-    if let Ok(keys) = PublicKeys::parse(&text) {
-        assert_eq!(keys.to_string(), text);
-    }
-    let _ = text.parse::<Digest>();
-    let _ = SecretSeed::parse_hex(&text);
-}
-
-#[test]
-fn random_bytes_never_make_a_parser_panic() {
-    let keys = keys();
-    let mut noise = Noise(1);
-    for _ in 0..4_000 {
-        let length = noise.below(200);
-        let bytes: Vec<u8> = (0..length).map(|_| noise.byte()).collect();
-        parse_everything(&bytes, &keys);
-    }
-}
-
-#[test]
-fn mutilated_files_never_make_a_parser_panic_and_are_never_rewritten() {
-    let keys = keys();
-    let files = [
-        "generation.bundle.json",
-        "generation.envelope.json",
-        "score.entry.json",
-        "cosigned.checkpoint.txt",
-        "extra.tlog-proof",
-        "retrace.pub",
-    ]
-    .map(accepted);
-    let mut noise = Noise(2);
-    for round in 0..6_000 {
-        let mut bytes = files[round % files.len()].clone();
-        for _ in 0..=noise.below(3) {
-            let place = noise.below(bytes.len().max(1));
-            match noise.below(4) {
-                0 => bytes.truncate(place),
-                1 => bytes.insert(place.min(bytes.len()), noise.byte()),
-                2 if place < bytes.len() => bytes[place] = noise.byte(),
-                _ => {
-                    let other = &files[noise.below(files.len())];
-                    let from = noise.below(other.len());
-                    let to = from + noise.below(other.len() - from);
-                    bytes.splice(place..place, other[from..to].iter().copied());
-                }
-            }
-        }
-        parse_everything(&bytes, &keys);
     }
 }

@@ -35,10 +35,24 @@ pub fn run(workspace: &Workspace, options: Options) -> Result<()> {
         "bench_loop",
         &[workspace.root().join("models/generator").into()],
     )?;
-    document["ledger"] = bench.example("bench_append", &[])?;
+    document["ledger"] = bench.example("bench_ledger", &[])?;
     document["score_12_megapixels"] = bench.score()?;
     document["demonstration"] = bench.demonstration()?;
     print_table(&document);
+    println!("{}", serde_json::to_string_pretty(&document)?);
+    Ok(())
+}
+
+/// Measures the ledger alone, on a log of this many entries; prints one JSON document.
+pub fn ledger(workspace: &Workspace, options: Options, entries: u64) -> Result<()> {
+    setup::run(workspace, setup::Options::default())?;
+    let bench = Bench { workspace, options };
+    let arguments = ["--log".into(), entries.to_string().into()];
+    let document = json!({
+        "machine": bench.machine()?,
+        "ledger": bench.example("bench_ledger", &arguments)?,
+        "mirror": bench.mirror(entries)?,
+    });
     println!("{}", serde_json::to_string_pretty(&document)?);
     Ok(())
 }
@@ -134,6 +148,25 @@ impl Bench<'_> {
         }
         serde_json::from_slice(&output.stdout)
             .with_context(|| format!("{name} printed no JSON document"))
+    }
+
+    /// Time to check a mirrored log of this many entries offline.
+    fn mirror(&self, entries: u64) -> Result<Value> {
+        let folder = tempfile::tempdir().context("no temporary folder can be made")?;
+        let made = self.example(
+            "make_mirror",
+            &[folder.path().into(), entries.to_string().into()],
+        )?;
+        let started = Instant::now();
+        let mut verify = Command::new(self.built("--bin", "retrace-verify")?);
+        verify
+            .arg("ledger")
+            .arg(folder.path())
+            .arg("--public-key")
+            .arg(folder.path().join("retrace.pub"))
+            .stdout(Stdio::null());
+        Workspace::must_succeed(verify, "the check of the mirrored log")?;
+        Ok(json!({ "made": made, "retrace_verify_ledger_s": started.elapsed().as_secs_f64() }))
     }
 
     /// Time to score one picture of 12 megapixels with the program, its start left out.
@@ -267,7 +300,7 @@ fn print_table(document: &Value) {
     }
     rows.push((
         "entries with proof".to_owned(),
-        number("/ledger/entries_per_s", "per second"),
+        number("/ledger/append/entries_per_s", "per second"),
     ));
     rows.push((
         "score of 12 megapixels".to_owned(),

@@ -5,6 +5,7 @@ mod bench;
 mod client;
 mod client_packages;
 mod demo;
+mod drills;
 mod model_manifest;
 mod native_parts;
 mod progress;
@@ -60,6 +61,39 @@ enum Command {
         /// Also measures the demonstration from nothing: no native parts, no builds.
         #[arg(long)]
         cold: bool,
+        /// Measures the ledger alone: appends beside bare inserts, searches, exports and whole checks of a
+        /// log of this many entries.
+        #[arg(long, value_name = "ENTRIES", num_args = 0..=1, default_missing_value = "1000000")]
+        ledger: Option<u64>,
+    },
+    /// Kills the service and Postgres at random points under load, injects errors at each durable step of
+    /// the ledger, and checks what was promised against what is recorded.
+    Faults {
+        /// How many kills.
+        #[arg(long, default_value_t = 200)]
+        kills: u64,
+        /// Repeats the choices of a run.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Edits entries, tree nodes, checkpoints and tiles at random places, and has each edit found and
+    /// located.
+    Tamper {
+        /// How many edits of the database, and as many of a mirrored log.
+        #[arg(long, default_value_t = 1_000)]
+        edits: u64,
+        /// Repeats the choices of a run.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Feeds mutated notes, checkpoints, tile paths, tiles, proofs, bundles, manifests and keys to their parsers.
+    Fuzz {
+        /// How many inputs for each kind.
+        #[arg(long, default_value_t = 1_000_000)]
+        rounds: u64,
+        /// Makes other choices than other seeds.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// Runs every test; needs nothing that somebody started by hand.
     #[command(trailing_var_arg = true)]
@@ -113,15 +147,23 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
                 },
             );
         }
-        Command::Bench { release, cold } => {
-            bench::run(
-                &workspace,
-                bench::Options {
-                    release: *release,
-                    cold: *cold,
-                },
-            )?;
+        Command::Bench {
+            release,
+            cold,
+            ledger,
+        } => {
+            let options = bench::Options {
+                release: *release,
+                cold: *cold,
+            };
+            match ledger {
+                Some(entries) => bench::ledger(&workspace, options, *entries)?,
+                None => bench::run(&workspace, options)?,
+            }
         }
+        Command::Faults { kills, seed } => return drills::faults(&workspace, *kills, *seed),
+        Command::Fuzz { rounds, seed } => return drills::fuzz(&workspace, *rounds, *seed),
+        Command::Tamper { edits, seed } => return drills::tamper(&workspace, *edits, *seed),
         Command::Test { arguments } => return all_tests::run(&workspace, arguments),
         Command::Sqlx { check } => queries::run(&workspace, *check)?,
         Command::Models { write: _, check } => model_manifest::run(&workspace, *check)?,

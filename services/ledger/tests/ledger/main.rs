@@ -8,14 +8,18 @@
 
 mod append;
 mod append_only;
+mod backup;
 mod cases;
 mod check;
 mod clients;
 mod cluster;
 mod crash;
+mod faults;
 mod jobs;
+mod random;
 mod sabotage;
 mod search;
 mod sequencer;
 mod support;
+mod tamper;
 mod tiles;

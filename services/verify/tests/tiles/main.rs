@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test states by unwrap what must hold")]
 
+mod complete;
 mod independent;
+mod tamper;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,0 +1,49 @@
+//! The entries of the benchmark: generations by a model of as many files as the built-in generator has.
+
+use ledger::PromptSecret;
+use provenance::{Decimal, Digest, Entry, GenerationEntry, RecordedImage, RecordedModel, commit};
+
+use crate::Failure;
+
+const PROMPT: &str = "a red heart";
+const MODEL_PARTS: usize = 12;
+/// Clients share the log unevenly: every hundredth entry is of the second.
+const CLIENTS: [&str; 2] = ["bench", "seldom"];
+
+/// The entry of this number and what opens its commitment.
+pub fn numbered(number: u64) -> Result<(Entry, PromptSecret), Failure> {
+    let mut salt = [0; 32];
+    salt[..8].copy_from_slice(&number.to_be_bytes());
+    let request_id = format!("request-{number}");
+    let part = |number: usize| {
+        let name = format!("part/{number}.onnx");
+        let digest = Digest::of(name.as_bytes());
+        (name, digest)
+    };
+    let entry = GenerationEntry {
+        image_index: 0,
+        created_at_ms: 1_700_000_000_000 + number,
+        client: CLIENTS[usize::from(number % 100 == 99)].to_owned(),
+        image: RecordedImage {
+            sha256: Digest::of(request_id.as_bytes()),
+            pixel_sha256: Digest::of(&salt),
+            width: 64,
+            height: 64,
+            media_type: "image/png".to_owned(),
+        },
+        model: RecordedModel {
+            name: "emoji".to_owned(),
+            digest: Digest::of(b"model"),
+            parts: (0..MODEL_PARTS).map(part).collect(),
+        },
+        scheduler: "ddim".to_owned(),
+        steps: 20,
+        seed: number,
+        details: None,
+        guidance_scale: Decimal::from_f32(3.5)?,
+        prompt_commitment: commit(&salt, PROMPT.as_bytes()),
+        request_id,
+    };
+    let prompt = PROMPT.to_owned();
+    Ok((Entry::Generation(entry), PromptSecret { salt, prompt }))
+}

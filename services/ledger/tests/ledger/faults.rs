@@ -1,0 +1,467 @@
+//! Kills at random points under load, and errors injected at each durable step.
+//!
+//! `cargo xtask faults` runs the kills two hundred times.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ledger::cluster::{ClusterOptions, PrivateCluster};
+use ledger::sequencer::{Sequencer, SequencerOptions};
+use ledger::{Ledger, LedgerError, LedgerOptions};
+use provenance::{LeafIndex, SignedCheckpoint};
+
+use crate::cluster::{kill_server, temporary_folder};
+use crate::random::{Random, from_environment};
+use crate::support::{Running, TestLog, binaries, checkpoint_signer, numbered, public_keys};
+
+/// Tells a child process of a test where to work.
+const CHILD: &str = "LEDGER_TEST_FAULTS";
+/// Tells it the number of its first entry.
+const FIRST: &str = "LEDGER_TEST_FAULTS_FIRST";
+const KILLS: u64 = 6;
+const APPENDERS: usize = 16;
+/// More than one service appends before it is killed.
+const NUMBERS_OF_A_SERVICE: usize = 1_000_000;
+/// Nobody gives the lease of a killed sequencer back.
+const LEASE: Duration = Duration::from_millis(300);
+/// The longest wait between the last acknowledgement that was counted and the kill: a few batches.
+const JITTER_MS: u64 = 60;
+
+/// Where everything of a run lies.
+struct Place(PathBuf);
+
+impl Place {
+    fn cluster(&self) -> ClusterOptions {
+        ClusterOptions::new(binaries(), self.0.join("postgres"))
+    }
+
+    fn store(&self) -> PathBuf {
+        self.0.join("store")
+    }
+
+    fn acknowledgements(&self) -> PathBuf {
+        self.0.join("acknowledgements")
+    }
+
+    async fn connect(&self, cluster: &PrivateCluster) -> Ledger {
+        let url = cluster.database_url(PrivateCluster::DATABASE);
+        let mut options = LedgerOptions::new(url, public_keys());
+        options.poll_interval = Duration::from_millis(50);
+        options.append_timeout = Duration::from_secs(60);
+        options.connect_timeout = Duration::from_secs(60);
+        loop {
+            match Ledger::connect(&options).await {
+                Ok(ledger) => return ledger,
+                // It may just be starting again after a kill.
+                Err(error) if error.is_transient() => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn sequencer(&self, ledger: &Ledger) -> Sequencer {
+        let options = SequencerOptions {
+            poll_interval: Duration::from_millis(20),
+            retry_interval: Duration::from_millis(20),
+            lease_duration: LEASE,
+            ..SequencerOptions::default()
+        };
+        Sequencer::with_options(ledger.clone(), checkpoint_signer(), self.store(), options)
+    }
+
+    /// Starts a service that appends until it is killed.
+    fn service(&self, first: usize) -> Child {
+        Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "faults::child_appends_until_it_is_killed",
+                "--nocapture",
+            ])
+            .env(CHILD, &self.0)
+            .env(FIRST, first.to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
+    /// How many entries were acknowledged.
+    fn acknowledged(&self) -> usize {
+        let text = fs::read_to_string(self.acknowledgements()).unwrap_or_default();
+        text.lines().count()
+    }
+
+    /// Waits until the service has acknowledged so many more.
+    async fn until_acknowledged(&self, more: usize, service: &mut Child) {
+        let wanted = self.acknowledged() + more;
+        while self.acknowledged() < wanted {
+            assert_eq!(
+                service.try_wait().unwrap(),
+                None,
+                "the service ended by itself"
+            );
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+/// Not a test of its own: the service that [`kills_at_random_points_lose_nothing`] kills.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child_appends_until_it_is_killed() {
+    let Some(folder) = std::env::var_os(CHILD) else {
+        return;
+    };
+    let first = usize::try_from(from_environment(FIRST, 0)).unwrap();
+    let place = Place(folder.into());
+    let cluster = loop {
+        match PrivateCluster::start_or_attach(&place.cluster()).await {
+            Ok(cluster) => break cluster,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let ledger = place.connect(&cluster).await;
+    let sequencer = tokio::spawn(place.sequencer(&ledger).run(std::future::pending()));
+    let acknowledgements = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(place.acknowledgements())
+        .unwrap();
+    let acknowledgements = Arc::new(acknowledgements);
+    let next = Arc::new(AtomicUsize::new(first));
+    for _ in 0..APPENDERS {
+        let (ledger, next) = (ledger.clone(), Arc::clone(&next));
+        let acknowledgements = Arc::clone(&acknowledgements);
+        tokio::spawn(async move {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                append_and_note(&ledger, number, &acknowledgements).await;
+            }
+        });
+    }
+    // It ends only by an error that nobody but a person can repair, which is no state to go on in.
+    let ended = sequencer.await;
+    panic!("the sequencer ended: {ended:?}");
+}
+
+/// Appends until it is acknowledged, checks the proof, and notes what was promised in one write.
+async fn append_and_note(ledger: &Ledger, number: usize, mut acknowledgements: &fs::File) {
+    loop {
+        let Ok(appended) = ledger.append(&numbered(number), None).await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        appended.bundle.verify(&public_keys()).unwrap();
+        let note = appended.bundle.checkpoint().text().replace('\n', "\\n");
+        let line = format!("{number} {} {note}\n", appended.leaf_index);
+        acknowledgements.write_all(line.as_bytes()).unwrap();
+        return;
+    }
+}
+
+/// What was promised: places by number, and every checkpoint that was shown.
+fn promises(place: &Place) -> (BTreeMap<usize, LeafIndex>, BTreeSet<String>) {
+    let text = fs::read_to_string(place.acknowledgements()).unwrap();
+    let (mut places, mut notes) = (BTreeMap::new(), BTreeSet::new());
+    // The last line may have been cut by a kill: then nobody was told.
+    for line in text
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
+    {
+        let mut parts = line.trim_end_matches('\n').splitn(3, ' ');
+        let mut part = || parts.next().unwrap();
+        let number = part().parse().unwrap();
+        let leaf_index = LeafIndex::new(part().parse().unwrap());
+        let before = places.insert(number, leaf_index);
+        assert_eq!(before, None, "entry {number} was acknowledged twice");
+        notes.insert(part().replace("\\n", "\n"));
+    }
+    (places, notes)
+}
+
+#[tokio::test]
+async fn kills_at_random_points_lose_nothing() {
+    let kills = from_environment("RETRACE_FAULT_KILLS", KILLS);
+    let seed = from_environment("RETRACE_FAULT_SEED", 1);
+    let mut random = Random::new(seed);
+    let folder = temporary_folder();
+    let place = Place(folder.path().to_owned());
+    // Held all the time, so that killed services leave the server to somebody.
+    let cluster = PrivateCluster::start_or_attach(&place.cluster())
+        .await
+        .unwrap();
+    let mut stored = BTreeSet::new();
+    let (mut of_service, mut of_postgres) = (0, 0);
+    let mut first = 0;
+    let mut service = place.service(first);
+    for _ in 0..kills {
+        let more = usize::try_from(1 + random.below(3 * APPENDERS as u64)).unwrap();
+        place.until_acknowledged(more, &mut service).await;
+        // Not to wait for anything, but to hit every step of a batch.
+        tokio::time::sleep(Duration::from_millis(random.below(JITTER_MS))).await;
+        if random.below(2) == 0 {
+            service.kill().unwrap();
+            service.wait().unwrap();
+            of_service += 1;
+            first += NUMBERS_OF_A_SERVICE;
+            service = place.service(first);
+        } else {
+            kill_server(cluster.home());
+            of_postgres += 1;
+        }
+        // What was signed may never have been published.
+        stored.extend(fs::read_to_string(place.store().join("checkpoint")));
+    }
+    place.until_acknowledged(APPENDERS, &mut service).await;
+    service.kill().unwrap();
+    service.wait().unwrap();
+    let acknowledged = check_promises(&place, &cluster, stored).await;
+    eprintln!(
+        "{of_service} kills of the service and {of_postgres} of postgres (seed {seed}): \
+         {acknowledged} acknowledged entries, none lost, no gap, no duplicate, no inconsistent checkpoint"
+    );
+    cluster.stop().await.unwrap();
+}
+
+/// Lets a last sequencer finish, and compares the whole ledger with everything that was promised.
+async fn check_promises(
+    place: &Place,
+    cluster: &PrivateCluster,
+    stored: BTreeSet<String>,
+) -> usize {
+    let ledger = place.connect(cluster).await;
+    let last = Running::start(place.sequencer(&ledger));
+    // Recorded behind everything that the killed services queued.
+    ledger.append(&numbered(usize::MAX), None).await.unwrap();
+    last.stop().await;
+    let (places, mut notes) = promises(place);
+    notes.extend(stored);
+    let signed: Vec<SignedCheckpoint> = notes
+        .iter()
+        .map(|note| SignedCheckpoint::parse(note).unwrap())
+        .collect();
+    let report = ledger.check_against(&signed).await.unwrap();
+    assert!(report.is_sound(), "{:?}", report.problems);
+    assert_eq!(report.covered, report.entries);
+    let mut walk = ledger
+        .walk(ledger::EntryFilter::default(), None)
+        .await
+        .unwrap();
+    let mut recorded = BTreeMap::new();
+    loop {
+        let page = walk.next_page().await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        for entry in page {
+            let before = recorded.insert(entry.leaf_hash, entry.leaf_index);
+            assert_eq!(
+                before, None,
+                "entry {} stands there twice",
+                entry.leaf_index
+            );
+        }
+    }
+    assert_eq!(recorded.len() as u64, report.entries.get());
+    for (number, leaf_index) in &places {
+        let found = recorded.get(&numbered(*number).leaf_hash());
+        assert_eq!(
+            found,
+            Some(leaf_index),
+            "entry {number} is not where it was said to be"
+        );
+    }
+    ledger.close().await;
+    places.len()
+}
+
+/// Statements after which inserting into a table fails, as if the disk had an error.
+fn fail_inserts(table: &str) -> String {
+    format!(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION 'could not write block' USING ERRCODE = 'io_error'; END $$;
+         CREATE TRIGGER fail BEFORE INSERT ON {table} EXECUTE FUNCTION fail()"
+    )
+}
+
+/// Statements after which committing what was inserted into a table fails.
+fn fail_commits(table: &str) -> String {
+    format!(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION 'could not flush' USING ERRCODE = 'io_error'; END $$;
+         CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON {table}
+         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fail()"
+    )
+}
+
+#[tokio::test]
+async fn an_error_of_the_database_at_any_durable_step_acknowledges_nothing_and_loses_nothing() {
+    for statements in [
+        fail_inserts("entries"),
+        fail_inserts("nodes"),
+        fail_inserts("checkpoints"),
+        fail_commits("entries"),
+        fail_commits("checkpoints"),
+    ] {
+        let log = TestLog::start().await;
+        let sequencer = log.sequencer();
+        log.append_numbered(0..3).await;
+        log.break_in(&statements).await;
+        let ledger = log.ledger.clone();
+        let append = tokio::spawn(async move { ledger.append(&numbered(3), None).await });
+        let failure = sequencer.failure().await;
+        assert!(
+            matches!(failure, LedgerError::Database(_)),
+            "{statements}: {failure:?}"
+        );
+        assert!(!append.is_finished(), "{statements}");
+        log.break_in(
+            "DROP FUNCTION fail CASCADE; UPDATE sequencer_lease SET expires_at = '-infinity'",
+        )
+        .await;
+        let sequencer = log.sequencer();
+        let appended = append.await.unwrap().unwrap();
+        assert_eq!(appended.leaf_index, LeafIndex::new(3), "{statements}");
+        log.append_numbered(4..6).await;
+        sequencer.stop().await;
+        log.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_queue_is_told_and_queues_nothing() {
+    for statements in [
+        fail_inserts("pending"),
+        fail_inserts("prompts"),
+        fail_commits("pending"),
+    ] {
+        let (log, sequencer) = TestLog::running().await;
+        log.break_in(&statements).await;
+        let secret = Some(crate::support::secret());
+        let refused = log.ledger.append(&numbered(0), secret).await;
+        assert!(
+            matches!(refused, Err(LedgerError::Database(_))),
+            "{statements}: {refused:?}"
+        );
+        log.break_in("DROP FUNCTION fail CASCADE").await;
+        log.append_numbered(1..3).await;
+        sequencer.stop().await;
+        assert_eq!(
+            log.ledger.check().await.unwrap().entries.get(),
+            2,
+            "{statements}"
+        );
+        log.finish().await;
+    }
+}
+
+/// Each way in which keeping the last signed checkpoint can fail, and what makes it work again.
+type StoreFault = (&'static str, fn(&Path), fn(&Path));
+
+const STORE_FAULTS: [StoreFault; 5] = [
+    (
+        "the write finds no room",
+        |store| symlink("/dev/full", store.join("checkpoint.next")).unwrap(),
+        |store| fs::remove_file(store.join("checkpoint.next")).unwrap(),
+    ),
+    (
+        "the flush fails",
+        // A device that takes every byte and cannot be flushed.
+        |store| symlink("/dev/null", store.join("checkpoint.next")).unwrap(),
+        |store| fs::remove_file(store.join("checkpoint.next")).unwrap(),
+    ),
+    (
+        "the file cannot be made",
+        |store| fs::create_dir(store.join("checkpoint.next")).unwrap(),
+        |store| fs::remove_dir(store.join("checkpoint.next")).unwrap(),
+    ),
+    (
+        "the lock cannot be taken",
+        |store| {
+            fs::remove_file(store.join("lock")).unwrap();
+            fs::create_dir(store.join("lock")).unwrap();
+        },
+        |store| fs::remove_dir(store.join("lock")).unwrap(),
+    ),
+    (
+        "the old checkpoint cannot be read",
+        |store| {
+            fs::rename(store.join("checkpoint"), store.join("aside")).unwrap();
+            fs::create_dir(store.join("checkpoint")).unwrap();
+        },
+        |store| {
+            fs::remove_dir(store.join("checkpoint")).unwrap();
+            fs::rename(store.join("aside"), store.join("checkpoint")).unwrap();
+        },
+    ),
+];
+
+#[tokio::test]
+async fn an_error_of_the_checkpoint_store_at_any_step_acknowledges_nothing_and_loses_nothing() {
+    for (what, break_it, heal) in STORE_FAULTS {
+        let log = TestLog::start().await;
+        let store = log.store.path().join("store");
+        let fast = |options: &mut SequencerOptions| options.lease_duration = LEASE;
+        let sequencer = log.sequencer_with(fast);
+        log.append_numbered(0..3).await;
+        let published = log.ledger.latest_checkpoint().await.unwrap();
+        break_it(&store);
+        let ledger = log.ledger.clone();
+        let append = tokio::spawn(async move { ledger.append(&numbered(3), None).await });
+        if what == "the write finds no room" {
+            // A full disk passes, so the sequencer tries again for ever; the entry is recorded, and
+            // neither published nor acknowledged.
+            let mut connection = log.superuser().await;
+            crate::support::until(async || {
+                let query = "SELECT count(*) FROM entries";
+                let (count,): (i64,) = sqlx::query_as(query)
+                    .fetch_one(&mut connection)
+                    .await
+                    .unwrap();
+                count == 4
+            })
+            .await;
+            assert!(!append.is_finished(), "{what}");
+            assert_eq!(
+                log.ledger.latest_checkpoint().await.unwrap(),
+                published,
+                "{what}"
+            );
+            heal(&store);
+            assert_eq!(
+                append.await.unwrap().unwrap().leaf_index,
+                LeafIndex::new(3),
+                "{what}"
+            );
+            sequencer.stop().await;
+        } else {
+            let failure = sequencer.failure().await;
+            assert!(
+                matches!(failure, LedgerError::Io { .. }),
+                "{what}: {failure:?}"
+            );
+            assert!(!append.is_finished(), "{what}");
+            assert_eq!(
+                log.ledger.latest_checkpoint().await.unwrap(),
+                published,
+                "{what}"
+            );
+            heal(&store);
+            let sequencer = log.sequencer();
+            assert_eq!(
+                append.await.unwrap().unwrap().leaf_index,
+                LeafIndex::new(3),
+                "{what}"
+            );
+            log.append_numbered(4..6).await;
+            sequencer.stop().await;
+        }
+        log.finish().await;
+    }
+}
