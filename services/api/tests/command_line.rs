@@ -35,7 +35,7 @@ fn one_line(output: &Output) -> String {
     text
 }
 
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 17] = [
     &["serve"],
     &["generate"],
     &["score"],
@@ -47,9 +47,12 @@ const COMMANDS: [&[&str]; 14] = [
     &["key", "revoke"],
     &["key", "show"],
     &["ledger"],
+    &["ledger", "backup"],
     &["ledger", "check"],
+    &["ledger", "restore"],
     &["models"],
     &["models", "check"],
+    &["witness"],
 ];
 
 #[test]
@@ -71,7 +74,7 @@ fn the_first_help_names_every_command_and_every_exit_code() {
     let output = retrace(&["--help"]);
     let help = stdout(&output);
     for word in [
-        "serve", "generate", "score", "trace", "invert", "key", "ledger", "models",
+        "serve", "generate", "score", "trace", "invert", "key", "ledger", "models", "witness",
     ] {
         assert!(help.contains(&format!("\n  {word} ")), "{word}: {help}");
     }
@@ -145,6 +148,7 @@ fn missing_native_parts_and_models_are_one_line_and_code_3() {
         &["generate", "--offline", "--prompt", "a red heart"],
         &["serve", "--port", "0"],
         &["models", "check"],
+        &["witness"],
     ];
     for arguments in commands {
         let output = retrace_in(empty.path(), arguments);

@@ -136,7 +136,7 @@ fn a_bundle_that_was_put_together_wrongly_is_refused() {
     let proof = proof_file(0, &[], &signed);
     let whole = String::from_utf8(bundle_file(&envelope, &proof)).unwrap();
     assert_eq!(refusal(whole.as_bytes()), None);
-    let hash = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned();
+    let hash = ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned()];
     let other = text("accepted/score.envelope.json");
     let two = checkpoint(2, leaf_hash(envelope.as_bytes())).text();
     let huge = checkpoint(u64::MAX, leaf_hash(envelope.as_bytes())).text();
@@ -144,7 +144,7 @@ fn a_bundle_that_was_put_together_wrongly_is_refused() {
     let cases: Vec<(&str, Vec<u8>)> = vec![
         (
             "proof-length",
-            bundle_file(&envelope, &proof_file(0, &[hash.clone()], &signed)),
+            bundle_file(&envelope, &proof_file(0, &hash, &signed)),
         ),
         (
             "proof-length",
@@ -152,15 +152,15 @@ fn a_bundle_that_was_put_together_wrongly_is_refused() {
         ),
         (
             "proof-length",
-            bundle_file(&envelope, &proof_file(0, &vec![hash.clone(); 63], &huge)),
+            bundle_file(&envelope, &proof_file(0, &vec![hash[0].clone(); 63], &huge)),
         ),
         (
             "root-mismatch",
-            bundle_file(&envelope, &proof_file(0, &[hash.clone()], &two)),
+            bundle_file(&envelope, &proof_file(0, &hash, &two)),
         ),
         (
             "root-mismatch",
-            bundle_file(&envelope, &proof_file(1, &[hash.clone()], &two)),
+            bundle_file(&envelope, &proof_file(1, &hash, &two)),
         ),
         ("root-mismatch", bundle_file(&other, &proof)),
         (
@@ -235,16 +235,12 @@ fn score(change: impl FnOnce(&mut ScoreEntry)) -> Entry {
     Entry::Score(entry)
 }
 
-#[test]
-fn odd_bundles_that_are_valid_are_accepted() {
+type Named = (&'static str, Bundle);
+
+/// At the borders of small and large logs.
+fn at_odd_places() -> Vec<Named> {
     let plain = || generation(|_| ());
-    let parts = |count: usize| {
-        (0..count)
-            .map(|number| (format!("part {number}"), Digest::of(&number.to_be_bytes())))
-            .collect()
-    };
-    let decimal = |text: &str| text.parse::<Decimal>().unwrap();
-    let bundles = [
+    vec![
         ("a log of one", in_a_log_of_equals(&plain(), 0, 1)),
         ("the last of three", in_a_log_of_equals(&plain(), 2, 3)),
         (
@@ -267,6 +263,18 @@ fn odd_bundles_that_are_valid_are_accepted() {
             "a leaf that stands there twice",
             in_a_log_of_equals(&plain(), 1, 2),
         ),
+    ]
+}
+
+/// With odd contents.
+fn of_odd_entries() -> Vec<Named> {
+    let parts = |count: usize| {
+        (0..count)
+            .map(|number| (format!("part {number}"), Digest::of(&number.to_be_bytes())))
+            .collect()
+    };
+    let decimal = |text: &str| text.parse::<Decimal>().unwrap();
+    vec![
         (
             "the earliest time",
             in_a_log_of_equals(&generation(|entry| entry.created_at_ms = 0), 0, 1),
@@ -339,7 +347,13 @@ fn odd_bundles_that_are_valid_are_accepted() {
             });
             in_a_log_of_equals(&certain, 4, 5)
         }),
-    ];
+    ]
+}
+
+#[test]
+fn odd_bundles_that_are_valid_are_accepted() {
+    let mut bundles = at_odd_places();
+    bundles.extend(of_odd_entries());
     assert!(bundles.len() >= 15);
     for (what, bundle) in &bundles {
         let bytes = bundle.to_bytes();

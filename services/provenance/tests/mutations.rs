@@ -153,13 +153,13 @@ fn tiles_survive_mutation() {
     let score = accepted("score.envelope.json");
     let hashes: Vec<Digest> = (0..4_u8).map(|number| Digest::of(&[number])).collect();
     let corpus = [
-        entry_bundle([&envelope[..], &score[..], &b"x"[..]].into_iter()).unwrap(),
+        entry_bundle([&envelope[..], &score[..], &b"x"[..]]).unwrap(),
         hash_tile(&hashes),
     ];
     run(3, &corpus, |bytes| {
         for width in [1, 3, 4, 255, 256] {
             if let Ok(entries) = parse_entry_bundle(bytes, width) {
-                assert_eq!(entry_bundle(entries.into_iter()).unwrap(), bytes);
+                assert_eq!(entry_bundle(entries).unwrap(), bytes);
             }
             if let Ok(hashes) = parse_hash_tile(bytes, width) {
                 assert_eq!(hash_tile(&hashes), bytes);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use provenance::{Checkpoint, Digest, LeafIndex, PublicKeys, SignedCheckpoint};
+use provenance::{Checkpoint, Digest, ExportManifest, LeafIndex, PublicKeys, SignedCheckpoint};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -137,6 +137,16 @@ fn compare_page(search: &Search, page: &Page, met: &[Found]) -> Check {
     )
 }
 
+/// An export that holds for itself.
+pub struct Exported<'a> {
+    /// What its signer states.
+    pub manifest: &'a ExportManifest,
+    /// The checkpoint that it is said to be complete for.
+    pub checkpoint: &'a Checkpoint,
+    /// Where its rows stand in the log.
+    pub places: &'a [LeafIndex],
+}
+
 /// Checks that an export holds exactly what its search finds in the log under its checkpoint.
 ///
 /// # Errors
@@ -144,22 +154,22 @@ fn compare_page(search: &Search, page: &Page, met: &[Found]) -> Check {
 pub fn check_export(
     report: &mut Report,
     log: &Log<'_>,
-    conditions: &[(&str, &str)],
-    checkpoint: &Checkpoint,
-    rows: &[LeafIndex],
+    exported: &Exported<'_>,
 ) -> Result<(), InputError> {
-    let search = match Search::parse(conditions.iter().copied()) {
+    let conditions = exported.manifest.filter.iter();
+    let conditions = conditions.map(|(name, value)| (&name[..], &value[..]));
+    let search = match Search::parse(conditions) {
         Ok(search) => search,
         Err(reason) => {
             report.add(Check::failed(CHECK, reason));
             return Ok(());
         }
     };
-    let Some(met) = log.search(report, &search, checkpoint)? else {
+    let Some(met) = log.search(report, &search, exported.checkpoint)? else {
         return Ok(());
     };
     let expected: Vec<LeafIndex> = met.iter().map(|found| found.leaf_index).collect();
-    report.add(match compare(rows, &expected) {
+    report.add(match compare(exported.places, &expected) {
         Ok(()) => Check::ok(
             CHECK,
             format!(

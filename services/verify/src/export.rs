@@ -15,7 +15,7 @@ use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
 
 use crate::arguments::ExportTask;
-use crate::completeness::{self, Log};
+use crate::completeness::{self, Exported, Log};
 use crate::input::{self, InputError};
 use crate::keys;
 use crate::report::{Check, Reason, Report};
@@ -43,12 +43,12 @@ pub fn check(task: &ExportTask, show_progress: bool) -> Result<Report, InputErro
             tiles,
             show_progress,
         };
-        let conditions: Vec<(&str, &str)> = manifest
-            .filter
-            .iter()
-            .map(|(name, value)| (&name[..], &value[..]))
-            .collect();
-        completeness::check_export(&mut report, &log, &conditions, &checkpoint, &reading.places)?;
+        let exported = Exported {
+            manifest: &manifest,
+            checkpoint: &checkpoint,
+            places: &reading.places,
+        };
+        completeness::check_export(&mut report, &log, &exported)?;
     }
     Ok(report)
 }

@@ -104,6 +104,12 @@ async fn write_batch(
     .bind(model)
     .execute(&mut *transaction)
     .await?;
+    insert_nodes(&mut transaction, &nodes).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn insert_nodes(connection: &mut PgConnection, nodes: &[NewNode]) -> Result<(), Failure> {
     let levels: Vec<i16> = nodes.iter().map(|node| i16::from(node.id.level)).collect();
     let places = nodes
         .iter()
@@ -120,20 +126,14 @@ async fn write_batch(
     .bind(levels)
     .bind(places)
     .bind(hashes)
-    .execute(&mut *transaction)
+    .execute(connection)
     .await?;
-    transaction.commit().await?;
     Ok(())
 }
 
-/// Pages of 100 from places all over the log: by client, by kind, by model, by time, and of a client
-/// with few entries.
-pub async fn pages(ledger: &Ledger) -> Result<Value, Failure> {
-    let tree_size = ledger
-        .latest_checkpoint()
-        .await?
-        .map_or(0, |checkpoint| checkpoint.unverified().tree_size.get());
-    let filters = [
+/// The searches by their names, in a log of this size.
+fn filters(tree_size: u64) -> [(&'static str, EntryFilter); 5] {
+    [
         (
             "client",
             EntryFilter {
@@ -170,10 +170,19 @@ pub async fn pages(ledger: &Ledger) -> Result<Value, Failure> {
                 ..EntryFilter::default()
             },
         ),
-    ];
+    ]
+}
+
+/// Pages of 100 from places all over the log: by client, by kind, by model, by time, and of a client
+/// with few entries.
+pub async fn pages(ledger: &Ledger) -> Result<Value, Failure> {
+    let tree_size = ledger
+        .latest_checkpoint()
+        .await?
+        .map_or(0, |checkpoint| checkpoint.unverified().tree_size.get());
     let mut report = json!({ "entries": tree_size });
     let mut all = Vec::new();
-    for (name, filter) in filters {
+    for (name, filter) in filters(tree_size) {
         let mut latencies = Vec::new();
         for search in 0..SEARCHES {
             // A stride that is coprime to the size visits places in no order.

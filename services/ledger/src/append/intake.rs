@@ -195,6 +195,41 @@ async fn is_known(connection: &mut PgConnection, leaf_hash: &Digest) -> Result<b
     Ok(row.is_known)
 }
 
+/// Rows as the statement takes them: column by column.
+struct Columns<'a> {
+    hashes: Vec<&'a [u8]>,
+    envelopes: Vec<&'a [u8]>,
+    kinds: Vec<&'a str>,
+    requests: Vec<&'a str>,
+    images: Vec<i64>,
+    clients: Vec<&'a str>,
+    salts: Vec<Option<&'a [u8]>>,
+    prompts: Vec<Option<&'a str>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(rows: &'a [Row]) -> Self {
+        let secrets = || rows.iter().map(|row| row.secret.as_ref());
+        Self {
+            hashes: rows
+                .iter()
+                .map(|row| &row.leaf_hash.as_bytes()[..])
+                .collect(),
+            envelopes: rows.iter().map(|row| &row.envelope[..]).collect(),
+            kinds: rows.iter().map(|row| row.kind).collect(),
+            requests: rows.iter().map(|row| row.request_id.as_str()).collect(),
+            images: rows.iter().map(|row| row.image_index).collect(),
+            clients: rows.iter().map(|row| row.client.as_str()).collect(),
+            salts: secrets()
+                .map(|secret| secret.map(|secret| &secret.salt[..]))
+                .collect(),
+            prompts: secrets()
+                .map(|secret| secret.map(|secret| secret.prompt.as_str()))
+                .collect(),
+        }
+    }
+}
+
 /// Puts rows into the queue with their secrets, in one statement: each row with its secret or neither.
 /// Answers for each row, in their order. Refuses more work than the sequencer can be expected to catch
 /// up with: the distance between first and last arrival is at least the number of waiting rows less
@@ -204,20 +239,7 @@ async fn insert(
     pending_max: u32,
     rows: &[Row],
 ) -> Result<Vec<Result<Queued, LedgerError>>, LedgerError> {
-    let of = |value: fn(&Row) -> &str| -> Vec<&str> { rows.iter().map(value).collect() };
-    let hashes: Vec<&[u8]> = rows
-        .iter()
-        .map(|row| &row.leaf_hash.as_bytes()[..])
-        .collect();
-    let envelopes: Vec<&[u8]> = rows.iter().map(|row| &row.envelope[..]).collect();
-    let images: Vec<i64> = rows.iter().map(|row| row.image_index).collect();
-    let secrets = || rows.iter().map(|row| row.secret.as_ref());
-    let salts: Vec<Option<&[u8]>> = secrets()
-        .map(|secret| secret.map(|secret| &secret.salt[..]))
-        .collect();
-    let prompts: Vec<Option<&str>> = secrets()
-        .map(|secret| secret.map(|secret| secret.prompt.as_str()))
-        .collect();
+    let columns = Columns::of(rows);
     let outcomes = sqlx::query!(
         r#"WITH given AS (
                SELECT * FROM unnest(
@@ -253,14 +275,14 @@ async fn insert(
                             AND NOT EXISTS (SELECT FROM pending WHERE refusal IS NULL)
                   THEN pg_notify($9, '') IS NULL END AS told
            FROM given, queue ORDER BY place"#,
-        &hashes as &[&[u8]],
-        &envelopes as &[&[u8]],
-        &of(|row| row.kind) as &[&str],
-        &of(|row| &row.request_id) as &[&str],
-        &images,
-        &of(|row| &row.client) as &[&str],
-        &salts as &[Option<&[u8]>],
-        &prompts as &[Option<&str>],
+        &columns.hashes as &[&[u8]],
+        &columns.envelopes as &[&[u8]],
+        &columns.kinds as &[&str],
+        &columns.requests as &[&str],
+        &columns.images,
+        &columns.clients as &[&str],
+        &columns.salts as &[Option<&[u8]>],
+        &columns.prompts as &[Option<&str>],
         PENDING,
         i64::from(pending_max)
     )

@@ -31,7 +31,9 @@ const APPENDERS: usize = 16;
 const NUMBERS_OF_A_SERVICE: usize = 1_000_000;
 /// Nobody gives the lease of a killed sequencer back.
 const LEASE: Duration = Duration::from_millis(300);
-/// The longest wait between the last acknowledgement that was counted and the kill: a few batches.
+/// How often the file of acknowledgements is read.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+/// The longest time between the last acknowledgement that was counted and the kill: a few batches.
 const JITTER_MS: u64 = 60;
 
 /// Where everything of a run lies.
@@ -101,13 +103,14 @@ impl Place {
     /// Waits until the service has acknowledged so many more.
     async fn until_acknowledged(&self, more: usize, service: &mut Child) {
         let wanted = self.acknowledged() + more;
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
         while self.acknowledged() < wanted {
             assert_eq!(
                 service.try_wait().unwrap(),
                 None,
                 "the service ended by itself"
             );
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            look.tick().await;
         }
     }
 }
@@ -204,7 +207,8 @@ async fn kills_at_random_points_lose_nothing() {
         let more = usize::try_from(1 + random.below(3 * APPENDERS as u64)).unwrap();
         place.until_acknowledged(more, &mut service).await;
         // Not to wait for anything, but to hit every step of a batch.
-        tokio::time::sleep(Duration::from_millis(random.below(JITTER_MS))).await;
+        let jitter = Duration::from_millis(random.below(JITTER_MS));
+        let _ = tokio::time::timeout(jitter, std::future::pending::<()>()).await;
         if random.below(2) == 0 {
             service.kill().unwrap();
             service.wait().unwrap();

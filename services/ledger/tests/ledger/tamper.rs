@@ -24,10 +24,10 @@ const BYTES: [&str; 5] = [
 const TEXTS: [&str; 5] = ["kind", "request_id", "client", "model_name", "verdict"];
 const NUMBERS: [&str; 2] = ["image_index", "created_at_ms"];
 
-/// An edit of one row, what undoes it, and where it must be found.
+/// An edit of one row, what takes it back, and where it must be found.
 struct Edit {
     change: String,
-    undo: String,
+    inverse: String,
     place: Place,
 }
 
@@ -68,7 +68,8 @@ impl Place {
 }
 
 /// Flips a bit of a byte of a column of bytes.
-fn flip(table: &str, column: &str, key: &str, byte: u64, bit: u64) -> (String, String) {
+fn flip(row: (&str, &str, &str), byte: u64, bit: u64) -> (String, String) {
+    let (table, column, key) = row;
     let mask = 1 << bit;
     let statement = format!(
         "UPDATE {table} SET {column} = set_byte({column}, {byte}, get_byte({column}, {byte}) # {mask}) \
@@ -112,7 +113,7 @@ async fn other_text(
 async fn edit_entry(connection: &mut PgConnection, random: &mut Random) -> Option<Edit> {
     let place = random.below(ENTRIES as u64);
     let key = format!("leaf_index = {place}");
-    let (change, undo) = match random.below(4) {
+    let (change, inverse) = match random.below(4) {
         0 | 1 => {
             let column = random.one_of(&BYTES);
             let length = length(connection, "entries", column, &key).await;
@@ -120,9 +121,7 @@ async fn edit_entry(connection: &mut PgConnection, random: &mut Random) -> Optio
                 return None;
             }
             flip(
-                "entries",
-                column,
-                &key,
+                ("entries", column, &key),
                 random.below(length),
                 random.below(8),
             )
@@ -153,7 +152,7 @@ async fn edit_entry(connection: &mut PgConnection, random: &mut Random) -> Optio
     };
     Some(Edit {
         change,
-        undo,
+        inverse,
         place,
     })
 }
@@ -172,18 +171,18 @@ async fn edit_node(connection: &mut PgConnection, random: &mut Random) -> Option
         .unwrap();
     let key = format!("level = {level} AND node_index = {index}");
     let place = Place::Node(level, index);
-    let (change, undo) = match random.below(4) {
+    let (change, inverse) = match random.below(4) {
         0 => (
             format!("UPDATE nodes SET node_index = 999999 WHERE {key}"),
             format!(
                 "UPDATE nodes SET node_index = {index} WHERE level = {level} AND node_index = 999999"
             ),
         ),
-        _ => flip("nodes", "hash", &key, random.below(32), random.below(8)),
+        _ => flip(("nodes", "hash", &key), random.below(32), random.below(8)),
     };
     Some(Edit {
         change,
-        undo,
+        inverse,
         place,
     })
 }
@@ -196,11 +195,9 @@ async fn edit_checkpoint(connection: &mut PgConnection, random: &mut Random) -> 
     let size = *random.one_of(&sizes);
     let key = format!("tree_size = {size}");
     let mut found_at = u64::try_from(size).unwrap();
-    let (change, undo) = match random.below(3) {
+    let (change, inverse) = match random.below(3) {
         0 => flip(
-            "checkpoints",
-            "root_hash",
-            &key,
+            ("checkpoints", "root_hash", &key),
             random.below(32),
             random.below(8),
         ),
@@ -216,7 +213,7 @@ async fn edit_checkpoint(connection: &mut PgConnection, random: &mut Random) -> 
     let place = Place::Checkpoint(found_at);
     Some(Edit {
         change,
-        undo,
+        inverse,
         place,
     })
 }
@@ -258,7 +255,7 @@ async fn every_random_edit_of_a_superuser_is_found_and_located() {
         };
         let Some(Edit {
             change,
-            undo,
+            inverse,
             place,
         }) = edit
         else {
@@ -273,7 +270,7 @@ async fn every_random_edit_of_a_superuser_is_found_and_located() {
             "seed {seed}, edit {made}: {change}: {:?}",
             report.problems
         );
-        run(&mut connection, &undo).await;
+        run(&mut connection, &inverse).await;
     }
     connection.close().await.unwrap();
     eprintln!(
