@@ -16,3 +16,4 @@ mod pages;
 mod refusals;
 mod score;
 mod sdapi;
+mod witness;

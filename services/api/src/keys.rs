@@ -5,12 +5,15 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use provenance::{CheckpointSigner, EntrySigner, ProvenanceError, PublicKeys, SecretSeed};
+use provenance::{
+    CheckpointSigner, EntrySigner, ProvenanceError, PublicKeys, SecretSeed, WitnessSigner,
+};
 
 use crate::images::sync_folder;
 
 const ENTRIES_FILE: &str = "entries.seed";
 const CHECKPOINT_FILE: &str = "checkpoint.seed";
+const WITNESS_FILE: &str = "witness.seed";
 /// The public key file, in the state folder.
 pub const PUBLIC_KEY_FILE: &str = "retrace.pub";
 
@@ -100,6 +103,25 @@ impl Keys {
             created: entries_new || checkpoint_new,
         })
     }
+}
+
+/// Reads the key of a witness in this folder, or makes it.
+///
+/// # Errors
+/// See [`KeyError`]. No key is ever replaced.
+pub fn open_witness(state: &Path, name: &str) -> Result<WitnessSigner, KeyError> {
+    let folder = state.join("keys");
+    let at_folder = |source| KeyError::File {
+        path: folder.clone(),
+        source,
+    };
+    fs::create_dir_all(&folder).map_err(at_folder)?;
+    fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(at_folder)?;
+    let (seed, _) = seed(&folder.join(WITNESS_FILE))?;
+    WitnessSigner::from_seed(name, seed).map_err(|source| KeyError::Unusable {
+        path: folder,
+        source,
+    })
 }
 
 /// Reads a seed file or makes it; says whether it was made.

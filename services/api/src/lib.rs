@@ -21,6 +21,7 @@ pub mod sandbox;
 pub mod startup;
 pub mod state;
 mod turns;
+pub mod witness;
 pub mod work;
 
 pub use images::ImageStore;

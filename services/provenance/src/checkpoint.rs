@@ -138,6 +138,21 @@ impl SignedCheckpoint {
         }
     }
 
+    /// The note under the checkpoint.
+    pub(crate) fn note(&self) -> &SignedNote {
+        &self.note
+    }
+
+    /// The checkpoint with one more signature line, such as a witness's. It is not verified here.
+    ///
+    /// # Errors
+    /// Refuses a line that is none, and more lines than a note may have.
+    pub fn with_line(&self, line: &str) -> Result<Self, ProvenanceError> {
+        let mut cosigned = self.clone();
+        cosigned.note.add_line(line)?;
+        Ok(cosigned)
+    }
+
     /// How many signature lines the checkpoint has, verified or not.
     pub fn signature_count(&self) -> usize {
         self.note.signature_count()

@@ -146,6 +146,24 @@ pub enum ProvenanceError {
         /// The newer size.
         new_size: TreeSize,
     },
+    /// A witness has seen another tree than the one that a log says it has seen last.
+    #[error("the log says that size {old_size} was witnessed last, but it was {witnessed}")]
+    WitnessedSize {
+        /// The size that the log says.
+        old_size: TreeSize,
+        /// The size that was witnessed.
+        witnessed: TreeSize,
+    },
+    /// A log shows a witness another root for a size that it has shown before: two histories.
+    #[error("the root hash {witnessed} was witnessed for size {tree_size}, not {claimed}")]
+    WitnessedRoot {
+        /// The size.
+        tree_size: TreeSize,
+        /// The root that was witnessed.
+        witnessed: Digest,
+        /// The root shown now.
+        claimed: Digest,
+    },
     /// The hashes handed in are not as many as the nodes asked for.
     #[error("{found} tree nodes were given where {expected} were asked for")]
     NodeCount {
@@ -182,6 +200,8 @@ impl ProvenanceError {
             Self::OldRootMismatch { .. } => "old-root-mismatch",
             Self::TreeShrank { .. } => "tree-shrank",
             Self::ConsistencyFromEmpty { .. } => "consistency-from-empty-tree",
+            Self::WitnessedSize { .. } => "witnessed-size",
+            Self::WitnessedRoot { .. } => "witnessed-root",
             Self::NodeCount { .. } => "node-count",
             Self::TreeFull => "tree-full",
         }

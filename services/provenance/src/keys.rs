@@ -18,6 +18,8 @@ use crate::{Digest, ProvenanceError};
 
 /// The type byte of plain Ed25519 note signatures in C2SP signed-note.
 const SIGNATURE_TYPE_ED25519: u8 = 0x01;
+/// The type byte of timestamped Ed25519 cosignatures in C2SP tlog-cosignature.
+pub(crate) const SIGNATURE_TYPE_COSIGNATURE: u8 = 0x04;
 /// Longest name of a key; an origin is a host name with a short path.
 pub const KEY_NAME_BYTES_MAX: usize = 255;
 /// What the entry key's name adds to the origin.
@@ -31,6 +33,13 @@ const PUBLIC_KEYS_BYTES_MAX: usize = 1024;
 /// checkpoint seed can sign any history.
 #[derive(Clone)]
 pub struct SecretSeed(Zeroizing<[u8; 32]>);
+
+impl SecretSeed {
+    /// The key that grows from the seed.
+    pub(crate) fn signing_key(&self) -> SigningKey {
+        SigningKey::from_bytes(&self.0)
+    }
+}
 
 impl SecretSeed {
     /// A seed drawn elsewhere from the operating system's randomness.
@@ -71,6 +80,8 @@ impl From<[u8; 32]> for SecretSeed {
 #[derive(Clone)]
 pub(crate) struct NamedKey {
     name: String,
+    /// The type byte of its signatures.
+    signature_type: u8,
     id: [u8; 4],
     key: VerifyingKey,
     /// For verifying many signatures, see [`Verifier::prepared`].
@@ -80,14 +91,19 @@ pub(crate) struct NamedKey {
 impl PartialEq for NamedKey {
     fn eq(&self, other: &Self) -> bool {
         // The id follows from these, and the tables from the key.
-        self.name == other.name && self.key == other.key
+        (&self.name, self.signature_type, &self.key)
+            == (&other.name, other.signature_type, &other.key)
     }
 }
 
 impl Eq for NamedKey {}
 
 impl NamedKey {
-    fn new(name: &str, key: VerifyingKey) -> Result<Self, ProvenanceError> {
+    pub(crate) fn new(
+        name: &str,
+        signature_type: u8,
+        key: VerifyingKey,
+    ) -> Result<Self, ProvenanceError> {
         check_key_name(name)?;
         let refuse = |detail| ProvenanceError::InvalidPublicKey {
             name: name.to_owned(),
@@ -100,9 +116,10 @@ impl NamedKey {
         if !has_canonical_y(key.as_bytes()) {
             return Err(refuse("its encoding is not canonical"));
         }
-        let id = key_id(name, key.as_bytes());
+        let id = key_id(name, signature_type, key.as_bytes());
         Ok(Self {
             name: name.to_owned(),
+            signature_type,
             id,
             key,
             prepared: None,
@@ -139,7 +156,7 @@ impl NamedKey {
 
 impl fmt::Display for NamedKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut typed_key = vec![SIGNATURE_TYPE_ED25519];
+        let mut typed_key = vec![self.signature_type];
         typed_key.extend_from_slice(self.key.as_bytes());
         write!(formatter, "{}+{}", self.label(), base64_encode(&typed_key))
     }
@@ -151,11 +168,9 @@ impl fmt::Debug for NamedKey {
     }
 }
 
-impl FromStr for NamedKey {
-    type Err = ProvenanceError;
-
-    /// Parses a C2SP verifier key, `name+id+base64(type || key)`.
-    fn from_str(text: &str) -> Result<Self, ProvenanceError> {
+impl NamedKey {
+    /// Parses a C2SP verifier key, `name+id+base64(type || key)`, of this type.
+    pub(crate) fn parse(text: &str, signature_type: u8) -> Result<Self, ProvenanceError> {
         const WHAT: &str = "public key";
         let malformed = |detail: &str| ProvenanceError::malformed(WHAT, detail);
         let mut parts = text.splitn(3, '+');
@@ -164,14 +179,19 @@ impl FromStr for NamedKey {
             return Err(malformed("name+id+key is needed"));
         };
         let typed_key = base64_decode(WHAT, typed_key)?;
-        let Some((&SIGNATURE_TYPE_ED25519, key)) = typed_key.split_first() else {
-            return Err(malformed("only Ed25519 keys are known"));
+        let Some((found_type, key)) = typed_key.split_first() else {
+            return Err(malformed("a key is a type and 32 bytes"));
         };
+        if *found_type != signature_type {
+            return Err(malformed(
+                "the key is of another type than its purpose needs",
+            ));
+        }
         let key: [u8; 32] = key
             .try_into()
             .map_err(|_| malformed("an Ed25519 key has 32 bytes"))?;
         let key = VerifyingKey::from_bytes(&key).map_err(|_| malformed("not a curve point"))?;
-        let key = Self::new(name, key)?;
+        let key = Self::new(name, signature_type, key)?;
         if hex::encode(key.id) != id {
             return Err(malformed("the id does not belong to this name and key"));
         }
@@ -206,8 +226,8 @@ pub(crate) fn check_key_name(name: &str) -> Result<(), ProvenanceError> {
 }
 
 /// SHA-256(name || newline || type || key), first four bytes.
-fn key_id(name: &str, key: &[u8; 32]) -> [u8; 4] {
-    let digest = Digest::of_parts(&[name.as_bytes(), b"\n", &[SIGNATURE_TYPE_ED25519], key]);
+fn key_id(name: &str, signature_type: u8, key: &[u8; 32]) -> [u8; 4] {
+    let digest = Digest::of_parts(&[name.as_bytes(), b"\n", &[signature_type], key]);
     let [a, b, c, d, ..] = *digest.as_bytes();
     [a, b, c, d]
 }
@@ -283,9 +303,13 @@ impl<P: Purpose> Signer<P> {
     /// Refuses an origin that a signed note cannot carry as a key name.
     pub fn from_seed(origin: &str, seed: impl Into<SecretSeed>) -> Result<Self, ProvenanceError> {
         let seed = seed.into();
-        let key = SigningKey::from_bytes(&seed.0);
+        let key = seed.signing_key();
         let verifier = Verifier {
-            key: NamedKey::new(&P::key_name(origin), key.verifying_key())?,
+            key: NamedKey::new(
+                &P::key_name(origin),
+                SIGNATURE_TYPE_ED25519,
+                key.verifying_key(),
+            )?,
             purpose: PhantomData,
         };
         Ok(Self { key, verifier })
@@ -367,7 +391,7 @@ impl<P: Purpose> FromStr for Verifier<P> {
     /// together, in [`PublicKeys::new`].
     fn from_str(text: &str) -> Result<Self, ProvenanceError> {
         Ok(Self {
-            key: text.parse()?,
+            key: NamedKey::parse(text, SIGNATURE_TYPE_ED25519)?,
             purpose: PhantomData,
         })
     }

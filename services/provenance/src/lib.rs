@@ -12,6 +12,7 @@
 //! 5. A [`Bundle`] holds an envelope and its C2SP `tlog-proof@v1` text, which is all that an auditor
 //!    with the [`PublicKeys`] needs.
 //! 6. A [`Tile`] names one of the files that the whole log is read as (C2SP tlog-tiles).
+//! 7. A [`witness`] cosigns checkpoints that continue the one it saw before (C2SP tlog-witness).
 //!
 //! # Strictness
 //!
@@ -21,7 +22,8 @@
 //! a signature, by the Merkle tree, or by the one permitted spelling.
 //!
 //! The formats are those of the secure-systems-lab DSSE specification 1.0, RFC 6962 and RFC 9162,
-//! RFC 8032, and C2SP `signed-note`, `tlog-checkpoint`, `tlog-tiles` and `tlog-proof`.
+//! RFC 8032, and C2SP `signed-note`, `tlog-checkpoint`, `tlog-tiles`, `tlog-proof`, `tlog-cosignature`
+//! and `tlog-witness`.
 
 pub mod bundle;
 pub mod checkpoint;
@@ -39,6 +41,7 @@ pub mod note;
 pub mod position;
 pub mod tile;
 pub mod tlog_proof;
+pub mod witness;
 
 pub use bundle::{Bundle, VerifiedBundle};
 pub use checkpoint::{Checkpoint, SignedCheckpoint};
@@ -58,3 +61,4 @@ pub use keys::{
 pub use position::{LeafIndex, TreeSize};
 pub use tile::{Tile, TileLevel};
 pub use tlog_proof::TlogProof;
+pub use witness::{AddCheckpoint, WitnessSigner, WitnessVerifier};

@@ -81,6 +81,30 @@ impl SignedNote {
         &self.text
     }
 
+    /// The signatures of the lines with this name and id.
+    pub(crate) fn signatures_of<'a>(
+        &'a self,
+        name: &'a str,
+        key_id: [u8; 4],
+    ) -> impl Iterator<Item = &'a [u8]> {
+        self.signatures
+            .iter()
+            .filter(move |signature| signature.name == name && signature.key_id == key_id)
+            .map(|signature| &signature.bytes[..])
+    }
+
+    /// Adds a signature line, as others write it, below those that are there.
+    pub(crate) fn add_line(&mut self, line: &str) -> Result<(), ProvenanceError> {
+        if self.signatures.len() == NOTE_SIGNATURES_MAX {
+            return Err(ProvenanceError::malformed(
+                WHAT,
+                "more than 16 signature lines",
+            ));
+        }
+        self.signatures.push(NoteSignature::parse(line)?);
+        Ok(())
+    }
+
     /// How many signature lines the note has.
     pub fn signature_count(&self) -> usize {
         self.signatures.len()
@@ -111,6 +135,12 @@ impl SignedNote {
     }
 }
 
+/// A signature line, without its newline.
+pub(crate) fn signature_line(name: &str, key_id: [u8; 4], bytes: &[u8]) -> String {
+    let encoded = base64_encode(&[&key_id[..], bytes].concat());
+    format!("{SIGNATURE_PREFIX}{name} {encoded}")
+}
+
 impl NoteSignature {
     fn parse(line: &str) -> Result<Self, ProvenanceError> {
         let malformed = |detail: &str| ProvenanceError::malformed(WHAT, detail);
@@ -136,8 +166,8 @@ impl fmt::Display for SignedNote {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{}", self.text)?;
         for signature in &self.signatures {
-            let encoded = base64_encode(&[&signature.key_id, &signature.bytes[..]].concat());
-            writeln!(formatter, "{SIGNATURE_PREFIX}{} {encoded}", signature.name)?;
+            let line = signature_line(&signature.name, signature.key_id, &signature.bytes);
+            writeln!(formatter, "{line}")?;
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ mod progress;
 mod score;
 mod serve;
 mod trace;
+mod witness;
 
 use std::fs::Permissions;
 use std::io::{IsTerminal, Write};
@@ -74,6 +75,8 @@ enum Command {
     Ledger(ledger::LedgerArgs),
     /// Check the model files against their manifest
     Models(models::Models),
+    /// Cosign the checkpoints of logs that continue what was seen before
+    Witness(witness::WitnessArgs),
 }
 
 /// Parses the arguments, runs the command and returns its exit code.
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Key(command) => command.run(),
         Command::Ledger(command) => command.run(),
         Command::Models(command) => command.run(),
+        Command::Witness(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

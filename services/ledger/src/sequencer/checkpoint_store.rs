@@ -45,8 +45,12 @@ impl CheckpointStore {
         blocking(move || inner.read()).await
     }
 
-    /// Replaces the checkpoint if it is still the expected one.
-    pub(super) async fn replace(
+    /// Replaces the checkpoint if it is still the expected one, and makes that durable. Whether the next
+    /// one continues it is for the caller to ensure.
+    ///
+    /// # Errors
+    /// [`LedgerError::CheckpointStoreChanged`] when it is not, and what the file system says.
+    pub async fn replace(
         &self,
         expected: Option<&SignedCheckpoint>,
         next: &SignedCheckpoint,
