@@ -92,10 +92,15 @@ fn proof_file(leaf_index: u64, hashes: &[String], checkpoint: &str) -> String {
 fn a_bundle_is_refused_for_what_its_envelope_is_refused_for() {
     let mut kinds = 0;
     for (name, code, envelope) in refused("envelope") {
+        // The payload type is a part of the bundle's own shape.
+        let code = match &code[..] {
+            "unknown-payload-type" => "malformed",
+            code => code,
+        };
         // A log of this leaf alone: proof and checkpoint hold.
         let signed = checkpoint(1, leaf_hash(envelope.as_bytes()));
         let bytes = bundle_file(&envelope, &proof_file(0, &[], &signed.text()));
-        assert_eq!(refusal(&bytes), Some(&code[..]), "{name}");
+        assert_eq!(refusal(&bytes), Some(code), "{name}");
         kinds += 1;
     }
     assert!(kinds >= 30, "{kinds}");
