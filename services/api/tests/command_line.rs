@@ -148,7 +148,6 @@ fn missing_native_parts_and_models_are_one_line_and_code_3() {
         &["generate", "--offline", "--prompt", "a red heart"],
         &["serve", "--port", "0"],
         &["models", "check"],
-        &["witness"],
     ];
     for arguments in commands {
         let output = retrace_in(empty.path(), arguments);
