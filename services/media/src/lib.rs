@@ -16,6 +16,7 @@ mod encode;
 mod error;
 mod exif;
 mod format;
+mod iptc;
 mod limits;
 mod marks;
 mod metadata;

@@ -20,6 +20,8 @@ pub enum MarkKind {
     SoftwareName,
     /// An IPTC digital source type that names an algorithm as the maker.
     DigitalSourceType,
+    /// The label that Chinese law asks of generated content (GB 45438-2025, `AIGC`).
+    AigcLabel,
     /// Content Credentials are there; this version does not validate them.
     ContentCredentials,
     /// The text that this service writes into its own pictures. Unsigned: only the ledger
@@ -95,12 +97,12 @@ fn mark_of(item: &MetadataItem) -> Option<Mark> {
             });
         }
         Place::PngText(keyword) => png_text(keyword, &item.value)?,
-        Place::Exif(_) | Place::JpegComment => free_text(&item.value)?,
-        Place::Xmp(property) if property == "DigitalSourceType" => {
-            let source = source_type(&item.value)?;
-            (MarkKind::DigitalSourceType, Some(source.to_owned()))
-        }
-        Place::Xmp(_) => tool_name(&item.value)?,
+        Place::Exif(tag) => exif(tag, &item.value)?,
+        Place::Xmp(property) => xmp(property, &item.value)?,
+        // A byline names a person, and a person may be called anything.
+        Place::Iptc(dataset) if dataset == "Byline" => return None,
+        Place::Iptc(_) => tool_name(&item.value)?,
+        Place::JpegComment => parameters(&item.value)?,
     };
     Some(Mark {
         kind,
@@ -114,18 +116,89 @@ type Found = (MarkKind, Option<String>);
 
 /// PNG keywords have meanings of their own in several tools.
 fn png_text(keyword: &str, text: &str) -> Option<Found> {
+    let parameters_of = |tool: &str| {
+        let found = (MarkKind::GenerationParameters, Some(tool.to_owned()));
+        (!text.trim().is_empty()).then_some(found)
+    };
     match keyword {
         "Software" if text.starts_with("Retrace") => {
             Some((MarkKind::RetraceText, Some("Retrace".to_owned())))
         }
-        "prompt" | "workflow" => graph(text).or_else(|| free_text(text)),
-        "invokeai_metadata" | "sd-metadata" | "invokeai_graph" | "Dream" => {
-            Some((MarkKind::GenerationParameters, Some("InvokeAI".to_owned())))
+        "Software" | "Source" | "Creator" | "generator" => {
+            parameters(text).or_else(|| tool_name(text))
         }
-        "fooocus_scheme" => Some((MarkKind::GenerationParameters, Some("Fooocus".to_owned()))),
-        "sui_image_params" => Some((MarkKind::GenerationParameters, Some("SwarmUI".to_owned()))),
-        _ => free_text(text),
+        "prompt" | "workflow" => graph(text).or_else(|| parameters(text)),
+        "invokeai_metadata" | "sd-metadata" | "invokeai_graph" | "Dream" => {
+            parameters_of("InvokeAI")
+        }
+        "fooocus_scheme" => parameters_of("Fooocus"),
+        "sui_image_params" => parameters_of("SwarmUI"),
+        "use_stable_diffusion_model" => parameters_of("Easy Diffusion"),
+        "Description" if names_a_job(text) => parameters_of("Midjourney"),
+        "AIGC" => aigc_label(text),
+        _ => parameters(text),
     }
+}
+
+/// EXIF tags: ComfyUI writes its graphs behind a word of their own into the tags of cameras; programs
+/// name themselves in three tags; everything else is free text of people.
+fn exif(tag: &str, text: &str) -> Option<Found> {
+    let behind_word = ["prompt:", "workflow:"]
+        .into_iter()
+        .find_map(|word| text.strip_prefix(word));
+    match tag {
+        "Make" | "Model" | "ImageDescription" if behind_word.is_some() => graph(behind_word?),
+        "Software" | "Make" | "Model" => parameters(text).or_else(|| tool_name(text)),
+        _ => parameters(text).or_else(|| aigc_label(text)),
+    }
+}
+
+fn xmp(property: &str, text: &str) -> Option<Found> {
+    match property {
+        "DigitalSourceType" => {
+            let source = source_type(text)?;
+            Some((MarkKind::DigitalSourceType, Some(source.to_owned())))
+        }
+        // IPTC Photo Metadata 2025: whatever stands there is an AI system.
+        "AISystemUsed" => Some((MarkKind::SoftwareName, Some(printable(text, 80)))),
+        "AISystemVersionUsed" => None,
+        "AIGC" => aigc_label(text),
+        "UserComment" => parameters(text),
+        _ => tool_name(text),
+    }
+}
+
+/// A Midjourney description ends in the identifier of its job.
+fn names_a_job(text: &str) -> bool {
+    let Some((_, job)) = text.rsplit_once("Job ID: ") else {
+        return false;
+    };
+    let job = job.trim();
+    let place = |(n, byte): (usize, u8)| match n {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    };
+    job.len() == 36 && job.bytes().enumerate().all(place)
+}
+
+/// The label as JSON, alone or under its name. Its values 1 to 3 say generated, possibly generated and
+/// suspected to be.
+fn aigc_label(text: &str) -> Option<Found> {
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    let label = value.get("AIGC").unwrap_or(&value);
+    let stated = label.get("Label")?;
+    let stated = stated
+        .as_str()
+        .map_or_else(|| stated.to_string(), str::to_owned);
+    if !matches!(stated.as_str(), "1" | "2" | "3") {
+        return None;
+    }
+    let producer = label.get("ContentProducer").and_then(|name| name.as_str());
+    let producer = producer.filter(|name| !name.trim().is_empty());
+    Some((
+        MarkKind::AigcLabel,
+        producer.map(|name| printable(name, 80)),
+    ))
 }
 
 /// A node graph: an object of nodes that each name a `class_type` (the form that is run), or
@@ -138,11 +211,10 @@ fn graph(text: &str) -> Option<Found> {
     (runnable || editable).then(|| (MarkKind::Workflow, Some("ComfyUI".to_owned())))
 }
 
-/// Free text: generation parameters in one of the known shapes, or a tool's name.
-fn free_text(text: &str) -> Option<Found> {
-    infotext(text)
-        .or_else(|| json_parameters(text))
-        .or_else(|| tool_name(text))
+/// Generation parameters in one of the known shapes. Free text that merely mentions a tool is no
+/// claim to be made by it.
+fn parameters(text: &str) -> Option<Found> {
+    infotext(text).or_else(|| json_parameters(text))
 }
 
 /// The text form that started with the AUTOMATIC1111 web UI: a last line of `Steps: N` and
@@ -186,8 +258,7 @@ fn json_parameters(text: &str) -> Option<Found> {
 }
 
 fn tool_name(text: &str) -> Option<Found> {
-    // A name stands near the start of such fields; a long description that only mentions a
-    // tool is not a claim to be made by it.
+    // A name stands near the start of such fields.
     let start: String = text.chars().take(QUOTE_CHARACTERS_MAX).collect();
     let start = start.to_lowercase();
     let (_, name) = TOOLS.iter().find(|(needle, _)| start.contains(needle))?;

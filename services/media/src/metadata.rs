@@ -5,11 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::RawMetadata;
 use crate::exif;
+use crate::iptc;
 use crate::limits::Limits;
 use crate::xmp;
 
 /// Keyword under which PNG carries XMP (XMP specification, part 3).
 const PNG_XMP_KEYWORD: &str = "XML:com.adobe.xmp";
+/// Longest keyword of a PNG text (PNG 11.3.3.2).
+const KEYWORD_CHARACTERS_MAX: usize = 79;
 
 /// Where a metadata item was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +24,8 @@ pub enum Place {
     Exif(String),
     /// An XMP property with this local name.
     Xmp(String),
+    /// An IPTC-IIM dataset with this name.
+    Iptc(String),
     /// A JPEG comment.
     JpegComment,
     /// Content Credentials (a `caBX` or `C2PA` chunk, JUMBF in APP11): seen, not read.
@@ -30,9 +35,16 @@ pub enum Place {
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::PngText(keyword) => write!(f, "png text \"{keyword}\""),
+            Self::PngText(keyword) => {
+                write!(
+                    f,
+                    "png text \"{}\"",
+                    printable(keyword, KEYWORD_CHARACTERS_MAX)
+                )
+            }
             Self::Exif(tag) => write!(f, "exif {tag}"),
             Self::Xmp(property) => write!(f, "xmp {property}"),
+            Self::Iptc(dataset) => write!(f, "iptc {dataset}"),
             Self::JpegComment => f.write_str("jpeg comment"),
             Self::ContentCredentials => f.write_str("content credentials"),
         }
@@ -85,6 +97,7 @@ fn read_one(raw: &RawMetadata<'_>, bytes_max: usize) -> Option<Vec<MetadataItem>
         RawMetadata::PngInternationalText(data) => png_international(data, bytes_max).map(png_item),
         RawMetadata::Exif(data) if within(data) => exif::read(data),
         RawMetadata::Xmp(data) if within(data) => xmp::read(data),
+        RawMetadata::ImageResources(data) if within(data) => iptc::read(data),
         RawMetadata::JpegComment(data) if within(data) => {
             let text = String::from_utf8_lossy(data)
                 .trim_end_matches('\0')
@@ -143,7 +156,7 @@ fn png_international(data: &[u8], bytes_max: usize) -> Option<(String, String)> 
 
 fn split_keyword(data: &[u8]) -> Option<(String, &[u8])> {
     let (keyword, rest) = split_at_zero(data)?;
-    if keyword.is_empty() || keyword.len() > 79 {
+    if keyword.is_empty() || keyword.len() > KEYWORD_CHARACTERS_MAX {
         return None;
     }
     Some((latin1_or_utf8(keyword), rest))
@@ -162,7 +175,8 @@ fn latin1_or_utf8(bytes: &[u8]) -> String {
 }
 
 /// The text in one printable line of at most `characters_max` characters: what may be shown,
-/// logged or put into an error.
+/// logged or put into an error. Characters that turn the writing direction or are invisible become
+/// spaces too: with them, text of a file could pass for text of ours.
 pub(crate) fn printable(text: &str, characters_max: usize) -> String {
     let mut line = String::new();
     for (count, character) in text.chars().enumerate() {
@@ -170,7 +184,9 @@ pub(crate) fn printable(text: &str, characters_max: usize) -> String {
             line.push('…');
             break;
         }
-        line.push(if character.is_control() {
+        let hidden = matches!(character,
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        line.push(if character.is_control() || hidden {
             ' '
         } else {
             character

@@ -7,13 +7,15 @@ use quick_xml::events::{BytesStart, Event};
 use crate::metadata::{MetadataItem, Place};
 
 /// Local names of the properties that are kept.
-const PROPERTIES: [&str; 6] = [
+const PROPERTIES: [&str; 8] = [
     "DigitalSourceType",
     "CreatorTool",
     "Credit",
     "softwareAgent",
     "AISystemUsed",
     "AISystemVersionUsed",
+    "AIGC",
+    "UserComment",
 ];
 
 /// Items that one packet may yield; real packets have a handful.

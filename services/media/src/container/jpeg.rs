@@ -3,6 +3,7 @@
 use super::{Header, RawMetadata, Walk, be_u16, contains};
 use crate::error::MediaError;
 use crate::format::Format;
+use crate::iptc;
 
 /// Position in natural order of the k-th coefficient in zigzag order (T.81, figure 5).
 const ZIGZAG: [usize; 64] = [
@@ -188,6 +189,7 @@ fn metadata_segment(marker: u8, data: &[u8]) -> Option<RawMetadata<'_>> {
         0xeb if data.starts_with(b"JP") && contains(&data[..data.len().min(96)], b"c2pa") => {
             Some(RawMetadata::ContentCredentials(data.len()))
         }
+        0xed if data.starts_with(iptc::PREFIX) => Some(RawMetadata::ImageResources(data)),
         0xfe => Some(RawMetadata::JpegComment(data)),
         _ => None,
     }

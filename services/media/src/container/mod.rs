@@ -36,6 +36,8 @@ pub(crate) enum RawMetadata<'a> {
     Exif(&'a [u8]),
     /// An XMP packet.
     Xmp(&'a [u8]),
+    /// Adobe's image resource blocks, with their prefix.
+    ImageResources(&'a [u8]),
     /// A JPEG comment.
     JpegComment(&'a [u8]),
     /// A box or chunk of Content Credentials; its size in bytes.
