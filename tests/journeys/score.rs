@@ -50,6 +50,73 @@ fn an_image_of_ours_that_was_saved_again_is_recognised_by_its_pixels() {
 }
 
 #[test]
+fn an_image_of_ours_that_was_stripped_compressed_and_halved_is_traced_back_to_its_entry() {
+    let service = spawn_app();
+    let client = service.client();
+    let item = client.generate_one("a red heart", 3);
+    let entry = &item["provenance"]["entry"];
+    let stated = &entry["statement"]["body"]["perceptual_hash"];
+    assert_eq!(entry["statement"]["version"], 3, "{entry}");
+    let decoded = media::decode(&png_of(&item), &Limits::default()).unwrap();
+    let (width, height) = (decoded.width, decoded.height);
+    let picture = media::Picture::new(width, height, decoded.rgb).unwrap();
+    let own = media::perceptual_hash(width, height, picture.rgb());
+    assert_eq!(stated["hash"], own.hash.to_string());
+    let half = picture.fit(width / 2);
+    let texts = media::ExifTexts {
+        software: "another",
+        user_comment: None,
+    };
+    let size = (half.width(), half.height());
+    let damaged = media::encode_jpeg(size, half.rgb(), 50, &texts).unwrap();
+    let damaged = UploadedFile {
+        name: "saved.jpg",
+        media_type: "image/jpeg",
+        bytes: &damaged,
+    };
+    let answer = client.score(&damaged).expect_ok();
+    let found = evidence(&answer, "near_match");
+    let traced = found
+        .iter()
+        .any(|near| near["leaf_index"] == entry["leaf_index"]);
+    assert!(traced, "{answer}");
+    assert!(evidence(&answer, "own_entry").is_empty());
+
+    let hash = own.hash;
+    let page = client.get(&format!("/v1/entries?perceptual_hash={hash}&distance=0"));
+    let page = page.expect_ok();
+    assert_eq!(page["entries"][0]["leaf_index"], entry["leaf_index"]);
+    let refused = client.get(&format!("/v1/entries?perceptual_hash={hash}&distance=32"));
+    refused.expect_problem(400, "invalid-request");
+    let listed = client.get("/services/supportedAlgorithms").expect_ok();
+    let alg = listed["fingerprints"][0]["alg"].as_str().unwrap();
+    let sent = client.post(
+        &format!("/matches/byContent?alg={alg}&maxResults=1"),
+        ("image/jpeg", damaged.bytes),
+        &[],
+    );
+    let matches = sent.expect_ok();
+    let index = entry["leaf_index"].to_string();
+    assert_eq!(matches["matches"][0]["manifestId"], index, "{matches}");
+    let nonsense = client.get(&format!("/matches/byBinding?alg={alg}&value=AAAA"));
+    nonsense.expect_problem(400, "invalid-request");
+    let photograph = client.score_png(&photograph("chelsea.png")).expect_ok();
+    assert!(evidence(&photograph, "near_match").is_empty());
+}
+
+#[test]
+fn an_open_watermark_in_the_pixels_is_evidence_and_leaves_the_probability_alone() {
+    let service = spawn_app();
+    let folder = format!("{}/golden/media", env!("CARGO_MANIFEST_DIR"));
+    let marked = std::fs::read(format!("{folder}/stable_diffusion_xl_floats.png")).unwrap();
+    let answer = service.client().score_png(&marked).expect_ok();
+    let found = evidence(&answer, "invisible_watermark");
+    assert_eq!(found[0]["generator"], "Stable Diffusion XL", "{answer}");
+    let sentence = found[0]["sentence"].as_str().unwrap();
+    assert!(sentence.contains("anyone can put it"), "{sentence}");
+}
+
+#[test]
 fn a_photograph_gets_a_verdict_a_probability_and_a_signed_entry() {
     let service = spawn_app();
     let answer = service

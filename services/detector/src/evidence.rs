@@ -63,6 +63,27 @@ pub enum Evidence {
         /// Estimate from the luminance quantisation table, 1 to 100.
         luminance_quality: u8,
     },
+    /// An open watermark that a generator's reference program hides in the pixels. Anyone can put it on
+    /// any picture.
+    InvisibleWatermark {
+        /// Which program's message it is.
+        generator: String,
+        /// Bits that agree with the message.
+        agreeing_bits: u32,
+        /// Bits of the message.
+        bits: u32,
+        /// How often chance alone gives as many agreeing bits, over all messages that are tried.
+        false_positive_rate: f64,
+    },
+    /// The ledger of this service holds an entry whose image looks much like this one.
+    NearMatch {
+        /// Leaf index of the entry.
+        leaf_index: u64,
+        /// Bits of the perceptual hashes that differ, of 256.
+        distance: u32,
+        /// How the picture is turned or mirrored against the recorded one, where it is.
+        turned: Option<String>,
+    },
 }
 
 impl Evidence {
@@ -125,6 +146,26 @@ impl Evidence {
             Self::JpegQuality { luminance_quality } => {
                 format!("the file is a JPEG of about quality {luminance_quality}")
             }
+            Self::NearMatch {
+                leaf_index,
+                distance,
+                turned,
+            } => {
+                let turned = turned.as_deref().map(|turned| format!(", {turned}"));
+                format!(
+                    "the image of entry {leaf_index} in this service's ledger looks much like this one{}: {distance} of 256 bits of their perceptual hashes differ; the same motif can be meant as well as a copy",
+                    turned.unwrap_or_default()
+                )
+            }
+            Self::InvisibleWatermark {
+                generator,
+                agreeing_bits,
+                bits,
+                false_positive_rate,
+            } => format!(
+                "the pixels carry the open watermark of {generator}: {agreeing_bits} of {bits} bits agree, which chance gives once in {:.0e} pictures; anyone can put it on a picture",
+                1.0 / false_positive_rate
+            ),
         }
     }
 }

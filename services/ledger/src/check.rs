@@ -35,6 +35,8 @@ struct Stored {
     model_name: Option<String>,
     model_digest: Option<Vec<u8>>,
     verdict: Option<String>,
+    perceptual_hash: Option<Vec<u8>>,
+    perceptual_quality: Option<i16>,
 }
 
 /// The signed roots that the entries must give, by tree size.
@@ -299,9 +301,11 @@ impl Check {
 async fn load_page(connection: &mut PgConnection, first: i64) -> Result<Vec<Stored>, LedgerError> {
     let rows = sqlx::query_as!(
         Stored,
-        "SELECT leaf_index, leaf_hash, envelope, kind, request_id, image_index, client,
-                created_at_ms, image_sha256, pixel_sha256, model_name, model_digest, verdict
-         FROM entries WHERE leaf_index >= $1 ORDER BY leaf_index LIMIT $2",
+        r#"SELECT leaf_index, leaf_hash, envelope, kind, request_id, image_index, client,
+                  created_at_ms, image_sha256, pixel_sha256, model_name, model_digest, verdict,
+                  hash AS "perceptual_hash?", quality AS "perceptual_quality?"
+           FROM entries LEFT JOIN perceptual_hashes USING (leaf_index)
+           WHERE leaf_index >= $1 ORDER BY leaf_index LIMIT $2"#,
         first,
         PAGE_ENTRIES
     )
@@ -357,5 +361,7 @@ impl Stored {
             && self.model_name == projection.model_name
             && self.model_digest == projection.model_digest
             && self.verdict == projection.verdict
+            && self.perceptual_hash.clone().zip(self.perceptual_quality)
+                == projection.perceptual_hash
     }
 }

@@ -11,6 +11,7 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
 use crate::LedgerError;
 use crate::append::intake::Intake;
+use crate::near::Near;
 use crate::publication::Publications;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
@@ -19,8 +20,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 const ROLE: &str = "retrace_app";
 /// Postgres 14 is the oldest that is still looked after.
 const VERSION_NUM_MIN: i32 = 140_000;
-/// Three listeners and the sequencer take one connection each; appending and reading need more.
-const CONNECTIONS_MIN: u32 = 6;
+/// Four listeners and the sequencer take one connection each; appending and reading need more.
+const CONNECTIONS_MIN: u32 = 7;
 
 /// How to reach the ledger, and its limits.
 #[derive(Clone, Debug)]
@@ -33,7 +34,7 @@ pub struct LedgerOptions {
     pub migration_url: Option<String>,
     /// The log's public keys. Whoever can change them decides whose entries the sequencer accepts.
     pub public_keys: PublicKeys,
-    /// Most connections to the database; at least 6 are used.
+    /// Most connections to the database; at least 7 are used.
     pub connections_max: u32,
     /// How long to wait for a connection before the database counts as down.
     pub connect_timeout: Duration,
@@ -73,6 +74,7 @@ pub struct Ledger {
     pub(crate) options: Arc<LedgerOptions>,
     pub(crate) publications: Arc<Publications>,
     pub(crate) intake: Arc<Intake>,
+    pub(crate) near: Arc<Near>,
 }
 
 impl Ledger {
@@ -106,6 +108,7 @@ impl Ledger {
             options,
             publications,
             intake,
+            near: Arc::default(),
         };
         ledger.check_durability().await?;
         Ok(ledger)

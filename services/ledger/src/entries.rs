@@ -141,6 +141,8 @@ pub(crate) struct Projection {
     pub model_name: Option<String>,
     pub model_digest: Option<Vec<u8>>,
     pub verdict: Option<String>,
+    /// The perceptual hash and its quality; kept in a table of its own.
+    pub perceptual_hash: Option<(Vec<u8>, i16)>,
 }
 
 impl Projection {
@@ -158,6 +160,7 @@ impl Projection {
             model_name: None,
             model_digest: None,
             verdict: None,
+            perceptual_hash: None,
         };
         let bytes = |digest: &Digest| Some(digest.as_bytes().to_vec());
         match entry {
@@ -166,6 +169,10 @@ impl Projection {
                 projection.pixel_sha256 = bytes(&generation.image.pixel_sha256);
                 projection.model_name = Some(generation.model.name.clone());
                 projection.model_digest = bytes(&generation.model.digest);
+                let details = generation.details.as_ref();
+                let stated = details.and_then(|details| details.perceptual_hash);
+                projection.perceptual_hash = stated
+                    .map(|stated| (stated.hash.as_bytes().to_vec(), i16::from(stated.quality)));
             }
             Entry::Score(score) => {
                 projection.model_name = Some(score.detector.name.clone());

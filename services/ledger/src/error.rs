@@ -205,6 +205,20 @@ pub enum LedgerError {
         /// The size of the latest checkpoint.
         tree_size: TreeSize,
     },
+    /// A perceptual distance beyond which the search is not exact.
+    #[error("a perceptual distance goes from 0 to {distance_max}")]
+    Distance {
+        /// The limit.
+        distance_max: u32,
+    },
+    /// More entries are this near than one search can hold.
+    #[error(
+        "more than {entries_max} entries are within this perceptual distance: ask for a smaller one"
+    )]
+    TooNear {
+        /// The limit.
+        entries_max: usize,
+    },
     /// A page was asked for that is empty or over its limit.
     #[error("a page has 1 to {page_entries_max} entries")]
     PageSize {

@@ -36,6 +36,7 @@ mod export;
 mod gauges;
 mod hints;
 mod jobs;
+mod near;
 mod prompts;
 mod proofs;
 mod publication;
@@ -60,4 +61,5 @@ pub use jobs::{
     ClaimedJob, Enqueued, Heartbeat, Job, JobEvent, JobEventKind, JobHint, JobHints,
     JobHintsReceiver, JobId, JobLimits, JobProgress, JobQueue, JobState, NewJob, WorkerTerms,
 };
-pub use search::{EntryFilter, Order, PAGE_ENTRIES_MAX, Page};
+pub use near::NearWatch;
+pub use search::{EntryFilter, NEAR_ENTRIES_MAX, Near, Order, PAGE_ENTRIES_MAX, Page};

@@ -7,6 +7,8 @@ use crate::connect::Ledger;
 use crate::entries::{EntryRow, leaf_index_of, to_i64};
 use crate::{LedgerError, RecordedEntry};
 
+/// Most entries that a search by perceptual distance may meet before its other conditions.
+pub const NEAR_ENTRIES_MAX: usize = 10_000;
 /// Most entries of one page.
 pub const PAGE_ENTRIES_MAX: u32 = 500;
 
@@ -18,6 +20,15 @@ pub enum Order {
     Descending,
     /// Oldest first.
     Ascending,
+}
+
+/// A perceptual hash and how many of its 256 bits may differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Near {
+    /// The hash.
+    pub hash: [u8; 32],
+    /// Most bits that differ, at most [`provenance::NEAR_DISTANCE_MAX`].
+    pub distance_max: u32,
 }
 
 /// What to search for: an entry must meet every condition that is given.
@@ -43,6 +54,8 @@ pub struct EntryFilter {
     pub pixel_sha256: Option<Digest>,
     /// Verdict, as the canonical bytes spell it.
     pub verdict: Option<String>,
+    /// Perceptual hash of the image.
+    pub near: Option<Near>,
     /// Which way the pages run.
     pub order: Order,
 }
@@ -132,6 +145,10 @@ impl Ledger {
         if filter.asks_for_a_zero_character() {
             return Ok(Vec::new());
         }
+        let near = match &filter.near {
+            None => None,
+            Some(near) => Some(self.near_leaf_indexes(near).await?),
+        };
         let time = |time: Option<u64>| time.map(|time| to_i64(time, "time")).transpose();
         let bytes = |digest: &Option<Digest>| digest.map(|digest| digest.as_bytes().to_vec());
         let rows = sqlx::query_as!(
@@ -150,9 +167,10 @@ impl Ledger {
                  AND ($10::bytea IS NULL OR image_sha256 = $10)
                  AND ($11::bytea IS NULL OR pixel_sha256 = $11)
                  AND ($12::text IS NULL OR verdict = $12)
-               ORDER BY CASE WHEN $13 THEN leaf_index END ASC,
-                        CASE WHEN NOT $13 THEN leaf_index END DESC
-               LIMIT $14"#,
+                 AND ($13::bigint[] IS NULL OR leaf_index = ANY($13))
+               ORDER BY CASE WHEN $14 THEN leaf_index END ASC,
+                        CASE WHEN NOT $14 THEN leaf_index END DESC
+               LIMIT $15"#,
             range.from,
             range.until,
             time(filter.created_from_ms)? as Option<i64>,
@@ -165,12 +183,30 @@ impl Ledger {
             bytes(&filter.image_sha256) as Option<Vec<u8>>,
             bytes(&filter.pixel_sha256) as Option<Vec<u8>>,
             filter.verdict.as_deref() as Option<&str>,
+            near.as_deref() as Option<&[i64]>,
             filter.order == Order::Ascending,
             limit
         )
         .fetch_all(&self.pool)
         .await?;
         Ok(rows)
+    }
+}
+
+impl Ledger {
+    /// The entries within a perceptual distance, all of them.
+    async fn near_leaf_indexes(&self, near: &Near) -> Result<Vec<i64>, LedgerError> {
+        let found = self.find_near(&[near.hash], near.distance_max).await?;
+        let found = found.into_iter().flatten();
+        let leaf_indexes = found
+            .map(|neighbour| to_i64(neighbour.leaf_index, "leaf index"))
+            .collect::<Result<Vec<_>, _>>()?;
+        if leaf_indexes.len() > NEAR_ENTRIES_MAX {
+            return Err(LedgerError::TooNear {
+                entries_max: NEAR_ENTRIES_MAX,
+            });
+        }
+        Ok(leaf_indexes)
     }
 }
 

@@ -16,11 +16,13 @@ mod encode;
 mod error;
 mod exif;
 mod format;
+mod invisible_watermark;
 mod iptc;
 mod limits;
 mod marks;
 mod metadata;
 mod orientation;
+mod perceptual_hash;
 mod picture;
 mod quantisation;
 mod xmp;
@@ -31,9 +33,17 @@ pub use encode::{encode_jpeg, encode_png, encode_webp};
 pub use error::MediaError;
 pub use exif::ExifTexts;
 pub use format::{Format, check_label, sniff};
+pub use invisible_watermark::{
+    InvisibleWatermark, WATERMARK_FALSE_POSITIVE_RATE_MAX, WatermarkPlane, invisible_watermark,
+    watermark_agreements, watermark_block_bits,
+};
 pub use limits::Limits;
 pub use marks::{Mark, MarkKind, generator_marks};
 pub use metadata::{MetadataItem, Place};
 pub use orientation::Orientation;
+pub use perceptual_hash::{
+    HashAndQuality, MATCH_DISTANCE_MAX, MATCH_QUALITY_MIN, NotAPerceptualHash, PerceptualHash,
+    dihedral_hashes, perceptual_hash,
+};
 pub use picture::{HeatSquare, Picture, overlay_heatmap, strip};
 pub use quantisation::QualityEstimate;

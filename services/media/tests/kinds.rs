@@ -258,3 +258,30 @@ fn a_file_that_is_two_things_at_once_is_the_picture_and_its_tail_is_counted() {
         Err(MediaError::UnknownFormat)
     );
 }
+
+#[test]
+fn an_animated_webp_is_refused_with_its_number_of_frames() {
+    let mut body =
+        b"WEBPVP8X\x0a\0\0\0\x02\0\0\0\x0f\0\0\x0f\0\0ANIM\x06\0\0\0\xff\xff\xff\xff\0\0".to_vec();
+    for _ in 0..3 {
+        body.extend_from_slice(b"ANMF\x10\0\0\0");
+        body.extend_from_slice(&[0; 16]);
+    }
+    let file = [b"RIFF", &(body.len() as u32).to_le_bytes()[..], &body].concat();
+    assert_eq!(
+        decode(&file, &Limits::default()),
+        Err(MediaError::TooManyFrames {
+            frames: 3,
+            frames_max: 1
+        })
+    );
+}
+
+#[test]
+fn a_picture_of_one_pixel_is_decoded_and_carries_neither_mark_nor_fingerprint() {
+    let picture = decoded(&encode_png(1, 1, &[9, 8, 7], &[]).unwrap());
+    assert_eq!(picture.rgb, [9, 8, 7]);
+    assert_eq!(media::perceptual_hash(1, 1, &picture.rgb).quality, 0);
+    assert_eq!(media::invisible_watermark(1, 1, &picture.rgb), None);
+    assert_eq!(media::generator_marks(&picture), []);
+}

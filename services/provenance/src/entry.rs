@@ -1,14 +1,15 @@
 //! What is signed: statements about generations and scores, and their canonical bytes.
 //!
-//! The bytes are compact JSON, `{"version":2,"kind":"…","body":{…}}`, with the fields of each body in
+//! The bytes are compact JSON, `{"version":3,"kind":"…","body":{…}}`, with the fields of each body in
 //! the order in which its struct declares them. There are no floating-point numbers: fractions are
 //! [`Decimal`]s, 64-bit seeds are decimal strings. Digests are 64 lower-case hexadecimal digits. An
 //! unknown version, kind or field is refused, so that nobody signs or believes what they cannot read.
 //!
-//! Generations have two versions: version 2 states besides where the noise came from, the task and
-//! every other setting that changes pixels ([`GenerationDetails`]). Bytes of version 1 stay valid for
-//! ever. Scores have version 1 alone.
+//! Generations have three versions: version 2 states besides where the noise came from, the task and
+//! every other setting that changes pixels ([`GenerationDetails`]), version 3 the perceptual hash too.
+//! Bytes of older versions stay valid for ever. Scores have version 1 alone.
 
+mod bodies;
 mod generation;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -18,12 +19,13 @@ use crate::encoding::{canonical_json, check_length, parse_canonical_json};
 use crate::{Decimal, Digest, ProvenanceError};
 
 pub use generation::{
-    GenerationDetails, GenerationEntry, RecordedImage, RecordedModel, RecordedNoise, RecordedTask,
-    SETTING_BYTES_MAX, SETTINGS_MAX, SOURCES_MAX,
+    GenerationDetails, GenerationEntry, PerceptualAlgorithm, RecordedImage, RecordedModel,
+    RecordedNoise, RecordedPerceptualHash, RecordedTask, SETTING_BYTES_MAX, SETTINGS_MAX,
+    SOURCES_MAX,
 };
 
 /// The newest version of the canonical bytes that this crate reads and writes.
-pub const ENTRY_VERSION_MAX: u64 = 2;
+pub const ENTRY_VERSION_MAX: u64 = 3;
 /// Longest canonical bytes of an entry, so that its envelope stays below 65,536 bytes, the limit of
 /// an entry in a C2SP tile.
 pub const ENTRY_BYTES_MAX: usize = 32 * 1024;
@@ -163,8 +165,9 @@ impl Entry {
             return Err(ProvenanceError::UnknownVersion { version });
         }
         let entry = match (header.kind.as_str(), version) {
-            (GENERATION, 1) => Self::Generation(parse_body::<generation::Body1>(bytes)?.into()),
-            (GENERATION, _) => Self::Generation(parse_body::<generation::Body2>(bytes)?.into()),
+            (GENERATION, 1) => Self::Generation(parse_body::<bodies::Body1>(bytes)?.into()),
+            (GENERATION, 2) => Self::Generation(parse_body::<bodies::Body2>(bytes)?.into()),
+            (GENERATION, _) => Self::Generation(parse_body::<bodies::Body3>(bytes)?.into()),
             (SCORE, 1) => Self::Score(parse_body(bytes)?),
             (SCORE, _) => return Err(ProvenanceError::UnknownVersion { version }),
             _ => return Err(ProvenanceError::UnknownKind { kind: header.kind }),

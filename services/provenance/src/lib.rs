@@ -37,6 +37,7 @@ mod error;
 pub mod export;
 pub mod keys;
 pub mod merkle;
+pub mod near;
 pub mod note;
 pub mod position;
 pub mod tile;
@@ -49,8 +50,9 @@ pub use commitment::commit;
 pub use decimal::Decimal;
 pub use digest::Digest;
 pub use entry::{
-    Entry, GenerationDetails, GenerationEntry, RecordedDetector, RecordedImage, RecordedModel,
-    RecordedNoise, RecordedTask, RecordedVerdict, ScoreEntry,
+    Entry, GenerationDetails, GenerationEntry, PerceptualAlgorithm, RecordedDetector,
+    RecordedImage, RecordedModel, RecordedNoise, RecordedPerceptualHash, RecordedTask,
+    RecordedVerdict, ScoreEntry,
 };
 pub use envelope::Envelope;
 pub use error::ProvenanceError;
@@ -58,6 +60,7 @@ pub use export::{ExportEncoding, ExportManifest, ExportWriter, SignedManifest};
 pub use keys::{
     CheckpointSigner, CheckpointVerifier, EntrySigner, EntryVerifier, PublicKeys, SecretSeed,
 };
+pub use near::{NEAR_DISTANCE_MAX, NearIndex, Neighbour};
 pub use position::{LeafIndex, TreeSize};
 pub use tile::{Tile, TileLevel};
 pub use tlog_proof::TlogProof;

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 
 use provenance::{
     Bundle, Checkpoint, CheckpointSigner, Decimal, Digest, Entry, EntrySigner, Envelope,
-    GenerationEntry, LeafIndex, ProvenanceError, PublicKeys, RecordedNoise, RecordedTask,
-    SecretSeed, SignedCheckpoint, TlogProof, TreeSize, merkle,
+    GenerationEntry, LeafIndex, PerceptualAlgorithm, ProvenanceError, PublicKeys, RecordedNoise,
+    RecordedPerceptualHash, RecordedTask, SecretSeed, SignedCheckpoint, TlogProof, TreeSize,
+    merkle,
 };
 use serde::Deserialize;
 
@@ -193,13 +194,50 @@ fn entries_are_written_as_they_were_read() {
     assert_eq!(entry.details, None);
 }
 
-#[test]
-fn version_2_adds_the_details_to_version_1() {
-    let generation = |name: &str| match Entry::parse(&bytes(name)) {
+fn generation_of(name: &str) -> GenerationEntry {
+    match Entry::parse(&bytes(name)) {
         Ok(Entry::Generation(entry)) => entry,
         other => panic!("{other:?} is no generation"),
+    }
+}
+
+#[test]
+fn version_3_adds_the_perceptual_hash_to_version_2() {
+    let second = generation_of("accepted/generation2.entry.json");
+    let mut third = second.clone();
+    let hash = Digest::of(b"perceptual");
+    third.details.as_mut().unwrap().perceptual_hash = Some(RecordedPerceptualHash {
+        algorithm: PerceptualAlgorithm::Pdq,
+        hash,
+        quality: 100,
+    });
+    let text = |entry: &GenerationEntry| {
+        String::from_utf8(Entry::Generation(entry.clone()).to_bytes()).unwrap()
     };
-    let entry = generation("accepted/generation2.entry.json");
+    let stated = format!(
+        r#""perceptual_hash":{{"algorithm":"pdq","hash":"{hash}","quality":100}},"settings":"#
+    );
+    let expected = text(&second)
+        .replacen(r#""version":2"#, r#""version":3"#, 1)
+        .replacen(r#""settings":"#, &stated, 1);
+    assert_eq!(text(&third), expected);
+    assert_eq!(
+        Entry::parse(expected.as_bytes()),
+        Ok(Entry::Generation(third))
+    );
+    for refused in [
+        expected.replacen(r#""version":3"#, r#""version":2"#, 1),
+        text(&second).replacen(r#""version":2"#, r#""version":3"#, 1),
+        expected.replacen(r#""quality":100"#, r#""quality":101"#, 1),
+        expected.replacen("pdq", "md5", 1),
+    ] {
+        assert!(Entry::parse(refused.as_bytes()).is_err(), "{refused}");
+    }
+}
+
+#[test]
+fn version_2_adds_the_details_to_version_1() {
+    let entry = generation_of("accepted/generation2.entry.json");
     let details = entry.details.clone().unwrap();
     assert_eq!(details.noise_source, RecordedNoise::TorchCpu);
     assert_eq!(details.task, RecordedTask::TextToImage);
@@ -208,8 +246,11 @@ fn version_2_adds_the_details_to_version_1() {
         details: None,
         ..entry
     };
-    assert_eq!(of_version_1, generation("accepted/generation.entry.json"));
-    let details = generation("accepted/inpainting.entry.json")
+    assert_eq!(
+        of_version_1,
+        generation_of("accepted/generation.entry.json")
+    );
+    let details = generation_of("accepted/inpainting.entry.json")
         .details
         .unwrap();
     assert_eq!(details.sources.len(), details.task.sources());

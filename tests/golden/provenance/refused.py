@@ -169,7 +169,7 @@ def refused_entries(sample):
             {"kind": "generation", "version": 1, "body": generation_body()}),
         "not-canonical--probability-left-out": compact(statement("score", {
             k: v for k, v in score_body().items() if k != "probability"})),
-        "unknown-entry-version--3": compact(statement("generation", generation2_body(), 3)),
+        "unknown-entry-version--4": compact(statement("generation", generation2_body(), 4)),
         "unknown-entry-version--2-of-a-score": compact(statement("score", score_body(), 2)),
         "unknown-entry-version--0": compact(statement("generation", generation_body(), 0)),
         "unknown-entry-kind--other": compact(statement("deletion", generation_body())),
@@ -268,7 +268,7 @@ def refused_envelopes(sample):
     def signed(**changes):
         return compact({**good, "signatures": [{**good["signatures"][0], **changes}]})
 
-    wrong_version = compact(statement("generation", generation_body(), 3))
+    wrong_version = compact(statement("generation", generation_body(), 4))
     other_type = "application/vnd.in-toto+json"
     return {
         "malformed--empty": b"",

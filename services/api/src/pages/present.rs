@@ -133,6 +133,10 @@ fn generation_facts(entry: &GenerationEntry) -> Vec<Fact> {
             facts.push(Fact::mono("Further settings", further));
         }
         facts.push(Fact::plain("Watermark", &details.watermark));
+        if let Some(stated) = details.perceptual_hash {
+            let text = format!("{}, quality {}", stated.hash, stated.quality);
+            facts.push(Fact::mono("Perceptual hash (PDQ)", text));
+        }
     }
     facts
 }

@@ -100,18 +100,32 @@ pub(super) fn evidence(assessment: &Assessment) -> Vec<EvidenceView> {
     found.sort_by_key(|finding| rank(finding));
     let mut items: Vec<EvidenceView> = found.into_iter().map(item).collect();
     let has = |wanted: fn(&Evidence) -> bool| assessment.evidence.iter().any(wanted);
-    if !has(|finding| matches!(finding, Evidence::OwnEntry { .. })) {
+    let recorded = |finding: &Evidence| {
+        matches!(
+            finding,
+            Evidence::OwnEntry { .. } | Evidence::NearMatch { .. }
+        )
+    };
+    if !has(recorded) {
         items.push(clear(
             "This ledger",
-            "No entry has the digest of this file or of these pixels.",
-            "One changed pixel changes the digest: an edited copy of an image made here is not found.",
+            "No entry has the digest of this file or of these pixels, or an image that looks like it.",
+            "Cropped and strongly edited copies of an image made here are not found.",
         ));
     }
-    if !has(|finding| matches!(finding, Evidence::GeneratorMark { .. })) {
+    let marked = |finding: &Evidence| {
+        matches!(
+            finding,
+            Evidence::GeneratorMark { .. } | Evidence::InvisibleWatermark { .. }
+        )
+    };
+    if !has(marked) {
         items.push(clear(
             "Marks of generators",
-            "The file's metadata names no generator.",
-            "Most platforms remove metadata. A missing mark shows nothing.",
+            "The file's metadata names no generator, and its pixels carry no open watermark that is \
+             known here.",
+            "Most platforms remove metadata, and resizing removes such watermarks. A missing mark \
+             shows nothing.",
         ));
     }
     if !has(|finding| matches!(finding, Evidence::ContentCredentials { .. })) {
@@ -131,11 +145,12 @@ pub(super) fn evidence(assessment: &Assessment) -> Vec<EvidenceView> {
 fn rank(finding: &Evidence) -> u8 {
     match finding {
         Evidence::PriorTrace { .. } => 0,
-        Evidence::OwnEntry { .. } => 1,
+        Evidence::OwnEntry { .. } | Evidence::NearMatch { .. } => 1,
         Evidence::ContentCredentials { .. } => 2,
         Evidence::GeneratorInversion { .. } => 3,
         Evidence::GeneratorMark { .. } => 4,
-        Evidence::JpegQuality { .. } => 5,
+        Evidence::InvisibleWatermark { .. } => 5,
+        Evidence::JpegQuality { .. } => 6,
     }
 }
 
@@ -167,7 +182,9 @@ fn clear(title: &str, finding: &str, limits: &str) -> EvidenceView {
 fn item(finding: &Evidence) -> EvidenceView {
     let (title, state, limits) = describe(finding);
     let link = match finding {
-        Evidence::OwnEntry { leaf_index, .. } => Some(format!("/ledger/{leaf_index}")),
+        Evidence::OwnEntry { leaf_index, .. } | Evidence::NearMatch { leaf_index, .. } => {
+            Some(format!("/ledger/{leaf_index}"))
+        }
         _ => None,
     };
     EvidenceView {
@@ -194,6 +211,12 @@ fn describe(finding: &Evidence) -> (String, &'static str, &'static str) {
             "Found",
             "Says that this service made these pixels, as the signed entry records.",
         ),
+        Evidence::NearMatch { .. } => (
+            "Similar image in this ledger".to_owned(),
+            "Found",
+            "Shows likeness, not origin: a re-compressed or reduced copy looks like this, and so do two \
+             pictures of one simple motif. Compare with the recorded image.",
+        ),
         Evidence::GeneratorMark { .. } => (
             "Mark of a generator".to_owned(),
             "Found",
@@ -215,6 +238,12 @@ fn describe(finding: &Evidence) -> (String, &'static str, &'static str) {
             "Answers only whether this one model made the picture, at the size at which it makes \
              pictures. An edited or re-compressed copy is missed, and any picture that was passed \
              through the model's autoencoder counts as made by it.",
+        ),
+        Evidence::InvisibleWatermark { .. } => (
+            "Open watermark".to_owned(),
+            "Found",
+            "The method and its messages are public: programs put the mark on any picture, a \
+             photograph included. Resizing and strong compression remove it.",
         ),
         Evidence::JpegQuality { .. } => (
             "Compression".to_owned(),

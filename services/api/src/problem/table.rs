@@ -204,6 +204,9 @@ impl From<LedgerError> for Problem {
             )
             .retry_after(LEDGER_RETRY_S),
             LedgerError::JobPageSize { .. } => Problem::invalid("limit", error.to_string()),
+            LedgerError::Distance { .. } | LedgerError::TooNear { .. } => {
+                Problem::invalid("distance", error.to_string())
+            }
             LedgerError::JobKeyConflict => {
                 Problem::new(kinds::IDEMPOTENCY_CONFLICT, error.to_string())
             }

@@ -5,8 +5,9 @@ use actix_web::http::header::{
     DispositionType,
 };
 use actix_web::{HttpResponse, web};
-use ledger::{EntryFilter, Order, Scope};
-use provenance::{Digest, LeafIndex, TreeSize};
+use ledger::{EntryFilter, Near, Order, Scope};
+use media::PerceptualHash;
+use provenance::{Digest, LeafIndex, NEAR_DISTANCE_MAX, TreeSize};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -52,6 +53,10 @@ pub(super) struct EntryQuery {
     image_sha256: Option<String>,
     /// Digest of an image's pixels.
     pixel_sha256: Option<String>,
+    /// PDQ hash of an image, 64 hexadecimal digits: finds images that look like it.
+    perceptual_hash: Option<String>,
+    /// Bits of the perceptual hash that may differ, 31 when left out, and at most that.
+    distance: Option<u32>,
     /// `likely_generated`, `likely_not_generated` or `inconclusive`.
     verdict: Option<String>,
     /// Stated time at or after this, milliseconds since 1970 UTC.
@@ -67,7 +72,9 @@ impl EntryQuery {
             Some("asc") => Order::Ascending,
             Some(_) => return Err(Problem::invalid("order", "order must be asc or desc")),
         };
+        let near = near(self.perceptual_hash.as_deref(), self.distance)?;
         Ok(EntryFilter {
+            near,
             created_from_ms: self.created_from_ms,
             created_until_ms: self.created_until_ms,
             kind: one_of("kind", &KINDS, self.kind)?,
@@ -81,6 +88,24 @@ impl EntryQuery {
             order,
         })
     }
+}
+
+fn near(hash: Option<&str>, distance: Option<u32>) -> Result<Option<Near>, Problem> {
+    let Some(hash) = hash else {
+        return match distance {
+            Some(_) => Err(Problem::invalid(
+                "distance",
+                "distance belongs to perceptual_hash",
+            )),
+            None => Ok(None),
+        };
+    };
+    let parsed: Result<PerceptualHash, _> = hash.parse();
+    let hash = parsed.map_err(|error| Problem::invalid("perceptual_hash", error.to_string()))?;
+    Ok(Some(Near {
+        hash: *hash.as_bytes(),
+        distance_max: distance.unwrap_or(NEAR_DISTANCE_MAX),
+    }))
 }
 
 fn digest(parameter: &'static str, text: Option<String>) -> Result<Option<Digest>, Problem> {

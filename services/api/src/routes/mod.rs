@@ -16,6 +16,7 @@ mod models;
 mod openapi;
 mod scores;
 mod sdapi;
+mod soft_binding;
 mod tiles;
 mod uploads;
 mod variations;
@@ -113,6 +114,12 @@ fn configure(config: &mut web::ServiceConfig) {
         .service(get("/v1/entries/{index}/proof", entries::proof))
         .service(get("/v1/entries/{index}/bundle", entries::bundle))
         .service(get("/v1/entries/{index}/image", entries::image))
+        .service(get("/matches/byBinding", soft_binding::by_binding))
+        .service(post("/matches/byContent", soft_binding::by_content))
+        .service(get(
+            "/services/supportedAlgorithms",
+            soft_binding::supported_algorithms,
+        ))
         .service(get("/v1/consistency", checkpoint::consistency))
         .service(get("/v1/public-key", checkpoint::public_key))
         .service(get("/checkpoint", checkpoint::latest))

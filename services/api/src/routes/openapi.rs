@@ -8,7 +8,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
     cases, checkpoint, edits, entries, export, generations, health, jobs, metrics, models, scores,
-    sdapi, tiles, variations,
+    sdapi, soft_binding, tiles, variations,
 };
 
 /// The interface's own description.
@@ -55,6 +55,9 @@ use super::{
         entries::proof,
         entries::bundle,
         entries::image,
+        soft_binding::supported_algorithms,
+        soft_binding::by_binding,
+        soft_binding::by_content,
         checkpoint::latest,
         checkpoint::consistency,
         checkpoint::public_key,
@@ -71,6 +74,8 @@ use super::{
         (name = "scores", description = "Score uploads"),
         (name = "cases", description = "Keep, read and decide what was scored"),
         (name = "audit", description = "Read and check the record"),
+        (name = "soft bindings", description = "Find entries by fingerprint, in the shape of C2PA's \
+                                               Soft Binding Resolution API"),
         (name = "operations", description = "How the service is"),
     ),
     modifiers(&KeyScheme),

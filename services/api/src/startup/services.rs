@@ -83,6 +83,7 @@ impl Services {
             in_flight: InFlight::new(limits.generations_per_client_max),
             event_streams,
             jobs: ledger.watch_jobs(),
+            near: (config.role != Role::Worker).then(|| ledger.watch_near()),
             stopping: stops,
             sequencer: status,
             runtime: Handle::current(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ledger::{EntryFilter, LedgerError, Order, Page, RecordedEntry};
-use provenance::{Bundle, Digest, Entry, LeafIndex, SignedCheckpoint, TreeSize};
+use provenance::{Bundle, Digest, Entry, LeafIndex, Neighbour, SignedCheckpoint, TreeSize};
 
 use super::{GenerateAnswer, RecordedPicture, WorkError};
 use crate::state::AppState;
@@ -49,6 +49,21 @@ pub async fn entry(state: &Arc<AppState>, index: LeafIndex) -> Result<RecordedEn
     state
         .run(async move { Ok(ledger.entry(index).await?) })
         .await
+}
+
+/// The entries whose image has a perceptual hash within a distance of this one, the nearest first.
+///
+/// # Errors
+/// Refuses distances beyond what is searched exactly; and when the database fails.
+pub async fn near_entries(
+    state: &Arc<AppState>,
+    hash: [u8; 32],
+    distance_max: u32,
+) -> Result<Vec<Neighbour>, WorkError> {
+    let ledger = state.ledger.clone();
+    let find = async move { Ok(ledger.find_near(&[hash], distance_max).await?) };
+    let found = state.run(find).await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// The bundle of an entry, under the newest checkpoint or the one of this size.

@@ -1,6 +1,6 @@
 //! The file of an image: format, texts inside it, digests.
 
-use media::{Format, MediaError};
+use media::{Format, HashAndQuality, MediaError, perceptual_hash, pixel_preimage};
 use onnx::{GeneratedImage, Picture};
 use provenance::Digest;
 
@@ -22,6 +22,8 @@ pub(super) struct PictureFile {
     /// The digest of what a decoder reads from the file. A JPEG file does not give back the
     /// generator's own pixels, so they are read from the file itself.
     pub(super) pixel_sha256: Digest,
+    /// What finds changed copies, of the same pixels.
+    pub(super) perceptual: HashAndQuality,
 }
 
 /// Encodes an image with the name of this service, the request's id and, where they are wanted,
@@ -47,17 +49,19 @@ pub(super) fn encode(
         Format::Webp => media::encode_webp((width, height), rgb, &exif()),
     };
     let bytes = bytes.map_err(WorkError::Encode)?;
-    let preimage = match options.format {
-        Format::Png | Format::Webp => media::pixel_preimage(width, height, rgb),
+    let decoded = match options.format {
+        Format::Png | Format::Webp => None,
         Format::Jpeg => {
             let decoded = media::decode(&bytes, &media::Limits::default());
-            media::pixel_preimage(width, height, &decoded.map_err(WorkError::Encode)?.rgb)
+            Some(decoded.map_err(WorkError::Encode)?.rgb)
         }
     };
+    let pixels = decoded.as_deref().unwrap_or(rgb);
     Ok(PictureFile {
         bytes,
         media_type: options.format.media_type(),
-        pixel_sha256: Digest::of(&preimage),
+        pixel_sha256: Digest::of(&pixel_preimage(width, height, pixels)),
+        perceptual: perceptual_hash(width, height, pixels),
     })
 }
 

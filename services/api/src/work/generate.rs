@@ -9,8 +9,8 @@ use onnx::{
     GenerateRequest, GeneratedImage, Generation, Picture, Progress, Timings, TruncatedPrompt,
 };
 use provenance::{
-    Bundle, Digest, Entry, Envelope, GenerationEntry, LeafIndex, RecordedImage, RecordedModel,
-    commit,
+    Bundle, Digest, Entry, Envelope, GenerationDetails, GenerationEntry, LeafIndex,
+    PerceptualAlgorithm, RecordedImage, RecordedModel, RecordedPerceptualHash, commit,
 };
 
 use super::batches::Admission;
@@ -346,6 +346,7 @@ impl Commission {
             bytes,
             media_type,
             pixel_sha256,
+            perceptual,
         } = super::file::encode(
             image,
             self.plan.file,
@@ -379,7 +380,10 @@ impl Commission {
             scheduler: self.plan.scheduler.to_string(),
             steps: self.plan.steps,
             seed: self.plan.seed_of(index),
-            details: Some(self.plan.details(index, &salt)?),
+            details: Some(GenerationDetails {
+                perceptual_hash: Some(recorded_hash(perceptual)),
+                ..self.plan.details(index, &salt)?
+            }),
             guidance_scale: self.plan.guidance_decimal()?,
             prompt_commitment: commit(&salt, prompt.as_bytes()),
         };
@@ -407,6 +411,14 @@ impl Commission {
             envelope: Envelope::sign(&entry, &self.state.signer)?,
             secret: Some(stored.secret.clone()),
         })
+    }
+}
+
+fn recorded_hash(perceptual: media::HashAndQuality) -> RecordedPerceptualHash {
+    RecordedPerceptualHash {
+        algorithm: PerceptualAlgorithm::Pdq,
+        hash: Digest::from_bytes(*perceptual.hash.as_bytes()),
+        quality: perceptual.quality,
     }
 }
 

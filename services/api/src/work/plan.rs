@@ -355,6 +355,8 @@ impl Plan {
             sources: sources.collect(),
             watermark: "none".to_owned(),
             settings: self.settings()?,
+            // It is taken of the image, which is not there yet.
+            perceptual_hash: None,
         })
     }
 

@@ -1,10 +1,14 @@
 //! Score an upload.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use detector::{Assessment, Evidence, PatchPath, PictureView, Verdict};
-use media::{Decoded, Format, Mark, MarkKind};
+use media::{
+    Decoded, Format, InvisibleWatermark, MATCH_DISTANCE_MAX, MATCH_QUALITY_MIN, Mark, MarkKind,
+    PerceptualHash,
+};
 use onnx::{InvertRequest, Picture};
 use provenance::{
     Bundle, Decimal, Digest, Entry, Envelope, LeafIndex, RecordedDetector, RecordedVerdict,
@@ -64,6 +68,10 @@ pub struct Examination {
     pub decoded: Decoded,
     /// Marks of generators in the file.
     pub marks: Vec<Mark>,
+    /// Perceptual hashes of the picture and of its turns and mirrors, with their quality.
+    pub perceptual: ([PerceptualHash; 8], u8),
+    /// The open watermark of a generator in the pixels.
+    pub watermark: Option<InvisibleWatermark>,
     /// Verdict, probability, evidence and heatmap.
     pub assessment: Assessment,
     /// The trace as a curve; none where no patch was looked at.
@@ -205,12 +213,16 @@ pub(super) async fn examine_in_turn(
         };
         let (width, height) = (decoded.width, decoded.height);
         let pixel_sha256 = Digest::of(&media::pixel_preimage(width, height, &decoded.rgb));
+        let perceptual = media::dihedral_hashes(width, height, &decoded.rgb);
         let marks = media::generator_marks(&decoded);
+        let watermark = media::invisible_watermark(width, height, &decoded.rgb);
         Ok(Examination {
             sha256,
             pixel_sha256,
             decoded,
             marks,
+            perceptual,
+            watermark,
             assessment,
             curve,
             patch_path,
@@ -220,7 +232,9 @@ pub(super) async fn examine_in_turn(
     });
     let mut examination = work.await.unwrap_or(Err(WorkError::Interrupted))?;
     let marks = examination.marks.iter().map(mark_evidence);
-    examination.assessment.evidence.extend(marks);
+    let watermark = examination.watermark.iter().map(watermark_evidence);
+    let evidence = marks.chain(watermark);
+    examination.assessment.evidence.extend(evidence);
     Ok(examination)
 }
 
@@ -378,7 +392,23 @@ fn mark_evidence(mark: &Mark) -> Evidence {
     }
 }
 
-/// Entries of this ledger with the upload's bytes, else with its pixels.
+/// A watermark as evidence that stands beside the probability.
+fn watermark_evidence(watermark: &InvisibleWatermark) -> Evidence {
+    let InvisibleWatermark {
+        generator,
+        agreeing_bits,
+        bits,
+        false_positive_rate,
+    } = watermark.clone();
+    Evidence::InvisibleWatermark {
+        generator,
+        agreeing_bits,
+        bits,
+        false_positive_rate,
+    }
+}
+
+/// Entries of this ledger with the upload's bytes, else with its pixels, else with an image like it.
 async fn own_entries(
     state: &AppState,
     examination: &Examination,
@@ -394,7 +424,55 @@ async fn own_entries(
         return Ok(exact.iter().map(own(true)).collect());
     }
     let pixels = state.ledger.find_pixels(&examination.pixel_sha256).await?;
-    Ok(pixels.iter().map(own(false)).collect())
+    if !pixels.is_empty() {
+        return Ok(pixels.iter().map(own(false)).collect());
+    }
+    like_entries(state, examination).await
+}
+
+/// How a picture is turned or mirrored against one whose hash is at this place of the eight.
+const TURNS: [Option<&str>; 8] = [
+    None,
+    Some("turned by a quarter"),
+    Some("turned upside down"),
+    Some("turned by a quarter"),
+    Some("mirrored upside down"),
+    Some("mirrored"),
+    Some("turned and mirrored"),
+    Some("turned and mirrored"),
+];
+/// Entries that are named for one upload, the nearest ones.
+const NEAR_NAMED_MAX: usize = 5;
+
+/// Entries whose image looks like the upload. Hashes of pictures with little structure are shared by so
+/// many others that they say nothing, on either side.
+async fn like_entries(
+    state: &AppState,
+    examination: &Examination,
+) -> Result<Vec<Evidence>, WorkError> {
+    let (hashes, quality) = &examination.perceptual;
+    if *quality < MATCH_QUALITY_MIN {
+        return Ok(Vec::new());
+    }
+    let hashes = hashes.map(|hash| *hash.as_bytes());
+    let found = state.ledger.find_near(&hashes, MATCH_DISTANCE_MAX).await?;
+    let found = found.into_iter().zip(TURNS);
+    let found = found.flat_map(|(near, turned)| near.into_iter().map(move |near| (near, turned)));
+    let mut found: Vec<_> = found
+        .filter(|(near, _)| near.quality >= MATCH_QUALITY_MIN)
+        .collect();
+    // A symmetric picture is found in several turns: the first one of the list stands for all.
+    found.sort_by_key(|(near, turned)| (near.distance, near.leaf_index, turned.is_some()));
+    let mut named = HashSet::new();
+    found.retain(|(near, _)| named.insert(near.leaf_index));
+    let evidence = found.into_iter().take(NEAR_NAMED_MAX);
+    Ok(evidence
+        .map(|(near, turned)| Evidence::NearMatch {
+            leaf_index: near.leaf_index,
+            distance: near.distance,
+            turned: turned.map(str::to_owned),
+        })
+        .collect())
 }
 
 struct Stamp<'a> {

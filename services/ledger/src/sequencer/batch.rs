@@ -70,6 +70,7 @@ impl Sequencer {
             appender.append(accepted.leaf_hash, &mut nodes)?;
         }
         insert_entries(&mut transaction, first_index.get(), &sorted.accepted).await?;
+        insert_perceptual_hashes(&mut transaction, first_index.get(), &sorted.accepted).await?;
         insert_nodes(&mut transaction, &nodes).await?;
         refuse(&mut transaction, &sorted.refused).await?;
         self.stop_on_purpose(Step::Write)?;
@@ -291,6 +292,35 @@ async fn insert_entries(
         &text(|entry| entry.model_name.as_deref()) as &[Option<&str>],
         &bytes(|entry| entry.model_digest.as_deref()) as &[Option<&[u8]>],
         &text(|entry| entry.verdict.as_deref()) as &[Option<&str>],
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Writes the perceptual hashes that the new entries state.
+async fn insert_perceptual_hashes(
+    connection: &mut PgConnection,
+    first_index: u64,
+    accepted: &[Accepted],
+) -> Result<(), LedgerError> {
+    let (mut places, mut hashes, mut qualities) = (Vec::new(), Vec::new(), Vec::new());
+    for (leaf_index, row) in (first_index..).zip(accepted) {
+        if let Some((hash, quality)) = &row.projection.perceptual_hash {
+            places.push(to_i64(leaf_index, "leaf index")?);
+            hashes.push(&hash[..]);
+            qualities.push(*quality);
+        }
+    }
+    if places.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "INSERT INTO perceptual_hashes (leaf_index, hash, quality)
+         SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::smallint[])",
+        &places,
+        &hashes as &[&[u8]],
+        &qualities
     )
     .execute(connection)
     .await?;

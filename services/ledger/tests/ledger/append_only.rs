@@ -4,13 +4,13 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use crate::support::TestLog;
 
-const TABLES: [&str; 3] = ["entries", "nodes", "checkpoints"];
+const TABLES: [&str; 4] = ["entries", "nodes", "checkpoints", "perceptual_hashes"];
 
 /// Every way to change or remove rows of a table.
 fn changes(table: &str) -> [String; 3] {
     let column = if table == "checkpoints" {
         "root_hash"
-    } else if table == "nodes" {
+    } else if table == "nodes" || table == "perceptual_hashes" {
         "hash"
     } else {
         "envelope"

@@ -16,6 +16,7 @@ mod cluster;
 mod crash;
 mod faults;
 mod jobs;
+mod near;
 mod random;
 mod sabotage;
 mod search;

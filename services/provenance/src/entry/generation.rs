@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::bodies::{Body1, Body2, Body3};
 use super::{MODEL_PARTS_MAX, check_text, check_text_within, invalid};
-use crate::encoding::u64_string;
 use crate::{Decimal, Digest, ProvenanceError};
 
 /// Most further settings of one entry.
@@ -38,7 +38,7 @@ pub struct GenerationEntry {
     /// The seed of the image's noise. Where the caller brought the initial latents, it is the seed of
     /// the noise that the steps add.
     pub seed: u64,
-    /// What version 2 states besides; none in an entry of version 1.
+    /// What versions 2 and 3 state besides; none in an entry of version 1.
     pub details: Option<GenerationDetails>,
     /// The weight of classifier-free guidance.
     pub guidance_scale: Decimal,
@@ -46,7 +46,8 @@ pub struct GenerationEntry {
     pub prompt_commitment: Digest,
 }
 
-/// What version 2 of a [`GenerationEntry`] states besides: all else that changes pixels.
+/// What version 2 of a [`GenerationEntry`] states besides: all else that changes pixels. Version 3 adds
+/// the perceptual hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GenerationDetails {
     /// What the initial noise was drawn from.
@@ -66,6 +67,28 @@ pub struct GenerationDetails {
     pub watermark: String,
     /// Every other setting that changes pixels, such as `timesteps`, `eta` or `class_label`.
     pub settings: BTreeMap<String, String>,
+    /// What finds changed copies of the image; none in an entry of version 2.
+    pub perceptual_hash: Option<RecordedPerceptualHash>,
+}
+
+/// A perceptual hash of a generated image: copies that were re-compressed or reduced have a similar one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedPerceptualHash {
+    /// How it was computed.
+    pub algorithm: PerceptualAlgorithm,
+    /// Its 256 bits, as the algorithm's reference implementation prints them.
+    pub hash: Digest,
+    /// How much structure the image has, 0 to 100: hashes of images with little are shared by many.
+    pub quality: u8,
+}
+
+/// An algorithm of perceptual hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PerceptualAlgorithm {
+    /// PDQ, 256 bits.
+    #[serde(rename = "pdq")]
+    Pdq,
 }
 
 /// What the initial noise of an image was drawn from.
@@ -179,7 +202,11 @@ pub struct RecordedModel {
 impl GenerationEntry {
     /// The version of the canonical bytes.
     pub fn version(&self) -> u64 {
-        if self.details.is_some() { 2 } else { 1 }
+        match &self.details {
+            None => 1,
+            Some(details) if details.perceptual_hash.is_none() => 2,
+            Some(_) => 3,
+        }
     }
 
     pub(super) fn check_fields(&self) -> Result<(), ProvenanceError> {
@@ -228,6 +255,12 @@ impl GenerationDetails {
             }
             _ => {}
         }
+        if self.perceptual_hash.is_some_and(|hash| hash.quality > 100) {
+            return Err(invalid(
+                "perceptual_hash",
+                "its quality lies outside 0 to 100",
+            ));
+        }
         check_text("watermark", &self.watermark)?;
         if self.settings.len() > SETTINGS_MAX {
             let detail = format!("at most {SETTINGS_MAX} settings are allowed");
@@ -247,139 +280,10 @@ impl Serialize for GenerationEntry {
         let entry = self.clone();
         match entry.details.clone() {
             None => Body1::from(entry).serialize(serializer),
-            Some(details) => Body2::new(entry, details).serialize(serializer),
-        }
-    }
-}
-
-/// The body of version 1, in the order of its canonical bytes.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Body1 {
-    request_id: String,
-    image_index: u32,
-    created_at_ms: u64,
-    client: String,
-    image: RecordedImage,
-    model: RecordedModel,
-    scheduler: String,
-    steps: u32,
-    #[serde(with = "u64_string")]
-    seed: u64,
-    guidance_scale: Decimal,
-    prompt_commitment: Digest,
-}
-
-/// The body of version 2, in the order of its canonical bytes.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Body2 {
-    request_id: String,
-    image_index: u32,
-    created_at_ms: u64,
-    client: String,
-    image: RecordedImage,
-    model: RecordedModel,
-    scheduler: String,
-    steps: u32,
-    #[serde(with = "u64_string")]
-    seed: u64,
-    noise_source: RecordedNoise,
-    initial_latents_sha256: Option<Digest>,
-    task: RecordedTask,
-    strength: Option<Decimal>,
-    sources: Vec<Digest>,
-    watermark: String,
-    settings: BTreeMap<String, String>,
-    guidance_scale: Decimal,
-    prompt_commitment: Digest,
-}
-
-impl From<GenerationEntry> for Body1 {
-    fn from(entry: GenerationEntry) -> Self {
-        Self {
-            request_id: entry.request_id,
-            image_index: entry.image_index,
-            created_at_ms: entry.created_at_ms,
-            client: entry.client,
-            image: entry.image,
-            model: entry.model,
-            scheduler: entry.scheduler,
-            steps: entry.steps,
-            seed: entry.seed,
-            guidance_scale: entry.guidance_scale,
-            prompt_commitment: entry.prompt_commitment,
-        }
-    }
-}
-
-impl From<Body1> for GenerationEntry {
-    fn from(body: Body1) -> Self {
-        Self {
-            request_id: body.request_id,
-            image_index: body.image_index,
-            created_at_ms: body.created_at_ms,
-            client: body.client,
-            image: body.image,
-            model: body.model,
-            scheduler: body.scheduler,
-            steps: body.steps,
-            seed: body.seed,
-            details: None,
-            guidance_scale: body.guidance_scale,
-            prompt_commitment: body.prompt_commitment,
-        }
-    }
-}
-
-impl Body2 {
-    fn new(entry: GenerationEntry, details: GenerationDetails) -> Self {
-        Self {
-            request_id: entry.request_id,
-            image_index: entry.image_index,
-            created_at_ms: entry.created_at_ms,
-            client: entry.client,
-            image: entry.image,
-            model: entry.model,
-            scheduler: entry.scheduler,
-            steps: entry.steps,
-            seed: entry.seed,
-            noise_source: details.noise_source,
-            initial_latents_sha256: details.initial_latents_sha256,
-            task: details.task,
-            strength: details.strength,
-            sources: details.sources,
-            watermark: details.watermark,
-            settings: details.settings,
-            guidance_scale: entry.guidance_scale,
-            prompt_commitment: entry.prompt_commitment,
-        }
-    }
-}
-
-impl From<Body2> for GenerationEntry {
-    fn from(body: Body2) -> Self {
-        Self {
-            request_id: body.request_id,
-            image_index: body.image_index,
-            created_at_ms: body.created_at_ms,
-            client: body.client,
-            image: body.image,
-            model: body.model,
-            scheduler: body.scheduler,
-            steps: body.steps,
-            seed: body.seed,
-            details: Some(GenerationDetails {
-                noise_source: body.noise_source,
-                initial_latents_sha256: body.initial_latents_sha256,
-                task: body.task,
-                strength: body.strength,
-                sources: body.sources,
-                watermark: body.watermark,
-                settings: body.settings,
-            }),
-            guidance_scale: body.guidance_scale,
-            prompt_commitment: body.prompt_commitment,
+            Some(details) => match details.perceptual_hash {
+                None => Body2::new(entry, details).serialize(serializer),
+                Some(hash) => Body3::new(entry, details, hash).serialize(serializer),
+            },
         }
     }
 }

@@ -1,0 +1,224 @@
+//! The look-ups of C2PA's Soft Binding Resolution API: which entries of this ledger a fingerprint, or a
+//! picture, leads to.
+//!
+//! The fingerprint is PDQ, under a name of the log's own: the reversed host name of its origin, and
+//! `pdq.1`. A match is named by the leaf index of its entry. Likeness is no proof of origin: the score says
+//! how alike the pictures are.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ledger::Scope;
+use media::MATCH_DISTANCE_MAX;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::uploads::{in_time, read_limited};
+use crate::access::Caller;
+use crate::problem::{Problem, ProblemBody, kinds};
+use crate::state::AppState;
+use crate::work::{self, SourceFile};
+
+/// Matches when the request names no number.
+const MATCHES_DEFAULT: usize = 10;
+/// Most matches of one answer.
+const MATCHES_MAX: usize = 100;
+/// Bits of the fingerprint.
+const BITS: u32 = 256;
+
+/// A fingerprint to look up.
+#[derive(Debug, Deserialize, IntoParams, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct BindingQuery {
+    /// Name of the algorithm, as `/services/supportedAlgorithms` lists it.
+    alg: String,
+    /// The fingerprint in base64.
+    value: String,
+    /// Matches of the answer, 10 when left out, at most 100.
+    #[serde(rename = "maxResults")]
+    max_results: Option<usize>,
+}
+
+/// How to look up a picture.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ContentQuery {
+    /// Name of the algorithm; the only one when left out.
+    alg: Option<String>,
+    /// Matches of the answer, 10 when left out, at most 100.
+    #[serde(rename = "maxResults")]
+    max_results: Option<usize>,
+}
+
+/// What was found, the most alike first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SoftBindingMatches {
+    /// The matches.
+    matches: Vec<SoftBindingMatch>,
+}
+
+/// One entry whose image is alike.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SoftBindingMatch {
+    /// Leaf index of the entry.
+    manifest_id: String,
+    /// Share of bits that agree, in percent.
+    similarity_score: u32,
+}
+
+/// What can be looked up.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SupportedAlgorithms {
+    /// None: this service resolves no watermarks.
+    watermarks: Vec<Algorithm>,
+    /// The fingerprints.
+    fingerprints: Vec<Algorithm>,
+}
+
+/// An algorithm.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Algorithm {
+    /// Its name.
+    alg: String,
+}
+
+/// Algorithms of fingerprints and watermarks that can be looked up.
+#[utoipa::path(
+    get,
+    path = "/services/supportedAlgorithms",
+    tag = "soft bindings",
+    responses((status = 200, body = SupportedAlgorithms))
+)]
+pub(super) async fn supported_algorithms(state: web::Data<AppState>) -> HttpResponse {
+    HttpResponse::Ok().json(SupportedAlgorithms {
+        watermarks: Vec::new(),
+        fingerprints: vec![Algorithm {
+            alg: algorithm(&state.config.origin),
+        }],
+    })
+}
+
+/// Entries that a fingerprint leads to.
+#[utoipa::path(
+    get,
+    path = "/matches/byBinding",
+    tag = "soft bindings",
+    params(BindingQuery),
+    responses(
+        (status = 200, body = SoftBindingMatches),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json")
+    ),
+    security(("key" = ["score"]))
+)]
+pub(super) async fn by_binding(
+    state: web::Data<AppState>,
+    caller: Caller,
+    query: web::Query<BindingQuery>,
+) -> Result<HttpResponse, Problem> {
+    caller.require(Scope::Score)?;
+    check_algorithm(&state, Some(&query.alg))?;
+    let bytes = STANDARD.decode(&query.value).ok();
+    let hash: Option<[u8; 32]> = bytes.and_then(|bytes| bytes.try_into().ok());
+    let hash = hash.ok_or(Problem::invalid(
+        "value",
+        "value must be 32 bytes in base64",
+    ))?;
+    answer(&state, hash, query.max_results).await
+}
+
+/// Entries that a picture leads to: a PNG, JPEG or WebP file as the body. It is parsed in a confined
+/// process and not kept.
+#[utoipa::path(
+    post,
+    path = "/matches/byContent",
+    tag = "soft bindings",
+    params(ContentQuery),
+    request_body(content((Vec<u8> = "image/png"), (Vec<u8> = "image/jpeg"), (Vec<u8> = "image/webp"))),
+    responses(
+        (status = 200, body = SoftBindingMatches),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json")
+    ),
+    security(("key" = ["score"]))
+)]
+pub(super) async fn by_content(
+    state: web::Data<AppState>,
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    caller.require(Scope::Score)?;
+    let query = web::Query::<ContentQuery>::from_query(request.query_string())
+        .map_err(|error| Problem::new(kinds::INVALID_REQUEST, error.to_string()))?;
+    check_algorithm(&state, query.alg.as_deref())?;
+    let bytes_max = state.config.limits.upload_bytes_max;
+    let body = in_time(&state, read_limited(payload, bytes_max, bytes_max)).await?;
+    let media_type = request.headers().get("content-type");
+    let file = SourceFile {
+        bytes: body.to_vec(),
+        file_name: None,
+        media_type: media_type
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned),
+    };
+    let picture = work::open_picture(&state, file).await?;
+    let hash = web::block(move || {
+        media::perceptual_hash(picture.width, picture.height, &picture.rgb).hash
+    });
+    let hash = hash.await.map_err(|error| Problem::internal(&error))?;
+    answer(&state, *hash.as_bytes(), query.max_results).await
+}
+
+async fn answer(
+    state: &web::Data<AppState>,
+    hash: [u8; 32],
+    max_results: Option<usize>,
+) -> Result<HttpResponse, Problem> {
+    let most = max_results.unwrap_or(MATCHES_DEFAULT);
+    if most == 0 || most > MATCHES_MAX {
+        let detail = format!("maxResults goes from 1 to {MATCHES_MAX}");
+        return Err(Problem::invalid("maxResults", detail));
+    }
+    let found = work::near_entries(state, hash, MATCH_DISTANCE_MAX).await?;
+    let matches = found.into_iter().take(most).map(|near| SoftBindingMatch {
+        manifest_id: near.leaf_index.to_string(),
+        similarity_score: 100 * (BITS - near.distance) / BITS,
+    });
+    Ok(HttpResponse::Ok().json(SoftBindingMatches {
+        matches: matches.collect(),
+    }))
+}
+
+fn check_algorithm(state: &AppState, alg: Option<&str>) -> Result<(), Problem> {
+    let known = algorithm(&state.config.origin);
+    match alg {
+        Some(alg) if alg != known => {
+            let detail = format!("the only algorithm that is looked up here is {known}");
+            Err(Problem::invalid("alg", detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The name of PDQ in the log's own name space: its host name reversed, `pdq`, version 1.
+fn algorithm(origin: &str) -> String {
+    let host = origin.split('/').next().unwrap_or_default();
+    let reversed: Vec<&str> = host.split('.').rev().collect();
+    format!("{}.pdq.1", reversed.join("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_algorithm_has_the_reversed_host_name_of_the_log() {
+        assert_eq!(
+            algorithm("log.example.org/retrace"),
+            "org.example.log.pdq.1"
+        );
+        assert_eq!(algorithm("retrace.local/log"), "local.retrace.pdq.1");
+    }
+}
