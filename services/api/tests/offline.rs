@@ -276,6 +276,59 @@ fn one_bad_file_does_not_keep_the_others_from_their_scores() {
 }
 
 #[test]
+fn a_folder_is_scored_into_a_table_that_a_second_run_goes_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("inbox/deep")).unwrap();
+    std::fs::write(folder.path().join("inbox/deep/b.PNG"), picture(64)).unwrap();
+    std::fs::write(folder.path().join("inbox/a.png"), picture(32)).unwrap();
+    std::fs::write(folder.path().join("inbox/notes.txt"), b"no picture").unwrap();
+    let models = path(&root(), "models");
+    let table = folder.path().join("scores.csv");
+    let options = [
+        "score",
+        "--offline",
+        "--models",
+        &models,
+        "--output",
+        "scores.csv",
+    ];
+    let output = retrace(folder.path(), &[&options[..], &["inbox"]].concat());
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let first = std::fs::read_to_string(&table).unwrap();
+    let lines: Vec<&str> = first.lines().collect();
+    assert_eq!(lines.len(), 3, "{first}");
+    assert!(lines[1].starts_with("inbox/a.png,") && lines[2].starts_with("inbox/deep/b.PNG,"));
+    assert!(lines[2].contains(",Inconclusive,too_small,"), "{first}");
+    // 1. A table that is there is not overwritten.
+    let output = retrace(folder.path(), &[&options[..], &["inbox"]].concat());
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(std::fs::read_to_string(&table).unwrap(), first);
+    // 2. A run that was killed in the middle of a line goes on and writes no file twice.
+    std::fs::write(&table, &first[..first.len() - 9]).unwrap();
+    let output = retrace(
+        folder.path(),
+        &[&options[..], &["--resume", "inbox"]].concat(),
+    );
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(std::fs::read_to_string(&table).unwrap(), first);
+    // 3. A folder without pictures is a mistake in the command.
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    let output = retrace(
+        folder.path(),
+        &["score", "--offline", "--models", &models, "empty"],
+    );
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
 fn traces_are_lines_that_training_can_read() {
     let folder = tempfile::tempdir().unwrap();
     let good = path(folder.path(), "good.png");

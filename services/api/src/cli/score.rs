@@ -11,29 +11,46 @@ use api::sandbox::Sandbox;
 use api::startup::Services;
 use api::work::{self, Examination, RecordedScore, Upload, WorkError};
 use clap::Args;
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::environment::{EngineArgs, StateArgs};
 use super::failure::Failure;
-use super::{Outcome, picture_file, progress};
+use super::score_table::ScoreTable;
+use super::{Outcome, picture_file, picture_list, progress};
 
 const EXAMPLES: &str = "\
 Examples:
   retrace score suspect.jpg
   retrace score --offline --json pictures/*.png
   retrace score --json suspect.jpg | jq .verdict
+  retrace score --offline --output scores.csv inbox/
+  retrace score --offline --output scores.jsonl --resume inbox/
 
-Each file gives one result. A file that cannot be read or is refused gives an error in its place,
-the others are still scored, and the exit code is 1. Without --offline every score is signed and
-appended to the ledger; the entry holds a salted digest of the file, not the file.";
+Each file gives one result, and a folder one for every PNG, JPEG and WebP file in it and below. A file
+that cannot be read or is refused gives an error in its place, the others are still scored, and the
+exit code is 1. Without --offline every score is signed and appended to the ledger; the entry holds
+a salted digest of the file, not the file. --output writes one line for each file as soon as it is
+scored: a run that was stopped goes on with --resume and scores no file twice.";
+
+/// Pictures under way at once: while the models look at one, the next is parsed.
+const PICTURES_IN_FLIGHT: usize = 2;
 
 /// Arguments of `retrace score`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Score {
-    /// Images: PNG, JPEG or WebP
-    #[arg(value_name = "FILE", required = true)]
+    /// Images (PNG, JPEG or WebP), and folders of such
+    #[arg(value_name = "FILE|DIR", required = true)]
     files: Vec<PathBuf>,
+
+    /// Write the results into a table, which the ending makes one JSON object a line or CSV
+    #[arg(short, long, value_name = "FILE.jsonl|FILE.csv")]
+    output: Option<PathBuf>,
+
+    /// Go on with a table that an earlier run began: files in it are not scored again
+    #[arg(long, requires = "output")]
+    resume: bool,
 
     /// No ledger and no database: nothing is looked up, signed or recorded
     #[arg(long)]
@@ -50,6 +67,9 @@ pub struct Score {
     state: StateArgs,
 }
 
+/// What was found about a file, and what the ledger recorded of it.
+pub(super) type Scored = (Examination, Option<RecordedScore>);
+
 /// Where the scores come from.
 enum Desk {
     /// The models alone.
@@ -62,10 +82,7 @@ enum Desk {
 }
 
 impl Desk {
-    async fn score(
-        &self,
-        upload: Upload,
-    ) -> Result<(Examination, Option<RecordedScore>), WorkError> {
+    async fn score(&self, upload: Upload) -> Result<Scored, WorkError> {
         match self {
             Self::Offline { engine, sandbox } => Ok((
                 work::examine(Arc::clone(engine), sandbox, upload).await?,
@@ -112,28 +129,48 @@ impl Score {
     }
 
     async fn score_all(&self, desk: &Desk) -> Outcome {
-        let limits = Limits::default();
-        let bar = progress::bar(self.files.len() as u64, "scores");
+        let limits = &Limits::default();
+        let mut files = picture_list::pictures(&self.files)?;
+        let mut table = match &self.output {
+            None => None,
+            Some(path) => {
+                let table = ScoreTable::open(path, self.resume)?;
+                files.retain(|file| !table.has(file));
+                Some(table)
+            }
+        };
+        let bar = progress::bar(files.len() as u64, "scores");
         let mut refused = 0;
-        for path in &self.files {
-            let result = match picture_file::read(path, &limits) {
-                Ok(bytes) => desk.score(upload(bytes)).await.map_err(Failure::from),
-                Err(failure) => Err(failure),
+        let mut results = stream::iter(&files)
+            .map(|path| async move {
+                let result = match picture_file::read(path, limits) {
+                    Ok(bytes) => desk.score(upload(bytes)).await.map_err(Failure::from),
+                    Err(failure) => Err(failure),
+                };
+                (path, result)
+            })
+            .buffered(PICTURES_IN_FLIGHT);
+        while let Some((path, result)) = results.next().await {
+            let result = match result {
+                Err(failure) if !failure.concerns_one_file() => return Err(failure),
+                result => result,
             };
-            match result {
-                Ok((examination, recorded)) => {
-                    bar.suspend(|| self.print(path, &examination, recorded.as_ref()))?;
-                }
-                Err(failure) if failure.concerns_one_file() => {
-                    refused += 1;
-                    bar.suspend(|| self.print_refusal(path, &failure))?;
-                }
-                Err(failure) => return Err(failure),
+            refused += usize::from(result.is_err());
+            match &mut table {
+                Some(table) => table.write(path, &result)?,
+                None => bar.suspend(|| self.show(path, &result))?,
             }
             bar.inc(1);
         }
         bar.finish_and_clear();
-        super::all_files(refused, self.files.len())
+        super::all_files(refused, files.len())
+    }
+
+    fn show(&self, path: &Path, result: &Result<Scored, Failure>) -> Outcome {
+        match result {
+            Ok((examination, recorded)) => self.print(path, examination, recorded.as_ref()),
+            Err(failure) => self.print_refusal(path, failure),
+        }
     }
 
     fn print(
@@ -200,7 +237,7 @@ fn upload(bytes: Vec<u8>) -> Upload {
 }
 
 /// The assessment as it is, with the file's path and digests, and the entry where there is one.
-fn json_line(
+pub(super) fn json_line(
     path: &Path,
     examination: &Examination,
     recorded: Option<&RecordedScore>,
