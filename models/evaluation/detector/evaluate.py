@@ -60,7 +60,7 @@ def wilson(hits: int, count: int) -> list[float]:
     z, share = 1.96, hits / max(count, 1)
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return [round(float(centre - half), 3), round(float(centre + half), 3)]
+    return [round(max(float(centre - half), 0.0), 3), round(min(float(centre + half), 1.0), 3)]
 
 
 class Exported:

@@ -57,3 +57,21 @@ def score_histogram(path: Path, scores: np.ndarray, label: np.ndarray) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def experts(path: Path, report: dict) -> None:
+    """AUC by left-out set: the trace, the semantic expert and both, on the same copies."""
+    found = report["leave_one_set_out"]
+    names = list(found["fused"]["sets"])
+    figure, axes = plt.subplots(figsize=(7, 0.42 * len(names) + 1.4))
+    shown = (("trace", "trace alone", "#b7791f"), ("semantic_where_traced", "semantic alone", "#2b6cb0"), ("fused", "both", "#2f855a"))
+    for offset, (key, text, colour) in enumerate(shown):
+        places = np.arange(len(names)) + 0.25 * (offset - 1)
+        axes.barh(places, [found[key]["sets"][name]["all"] or 0 for name in names], height=0.24, color=colour, label=text)
+    axes.axvline(0.5, color="#444444", linewidth=1)
+    axes.set(yticks=range(len(names)), yticklabels=names, xlim=(0.3, 1.0), xlabel="AUC against validation photographs")
+    axes.invert_yaxis()
+    axes.legend(fontsize=8, loc="lower left")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -17,6 +17,8 @@ FALSE_POSITIVES_MAX = 0.05
 ART_FALSE_POSITIVES_MAX = 0.10
 # ... and of generated pictures at most this share likely not generated.
 MISSES_MAX = 0.05
+# With the semantic expert beside the trace, fewer of both are allowed.
+FUSED_FALSE_POSITIVES_MAX = 0.02
 # Below this share of generated (photographed) pictures beyond the threshold, the verdict is never given:
 # the threshold would decide next to nothing, and what it decides would be as often wrong as right.
 CAUGHT_MIN = 0.10
@@ -61,10 +63,12 @@ def upper_bound(values: np.ndarray, share_above: float) -> float:
     return float(np.nextafter(ordered[allowed], np.inf))
 
 
-def thresholds(probabilities: np.ndarray, labels: np.ndarray) -> dict:
+def thresholds(
+    probabilities: np.ndarray, labels: np.ndarray, real_max=FALSE_POSITIVES_MAX, art_max=ART_FALSE_POSITIVES_MAX
+) -> dict:
     """Both thresholds of one stratum from labelled pictures; None where they decide too little."""
     real, art, made = (probabilities[labels == name] for name in ("real", "art", "generated"))
-    high = max(upper_bound(real, FALSE_POSITIVES_MAX), upper_bound(art, ART_FALSE_POSITIVES_MAX))
+    high = max(upper_bound(real, real_max), upper_bound(art, art_max))
     low = -upper_bound(-made, MISSES_MAX)
     return {
         "generated_min": high if (made >= high).mean() >= CAUGHT_MIN and high > low else None,

@@ -20,7 +20,7 @@ import export_head
 import heads
 import traces
 
-NAME, VERSION = "photo-prior-trees", "1"
+NAME, VERSION = "trace-and-views", "2"
 
 
 def written(path: Path, document: dict) -> None:

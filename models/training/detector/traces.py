@@ -49,7 +49,8 @@ def pooled(values: np.ndarray, copy: np.ndarray, count: int) -> np.ndarray:
 
 
 def load(index: Path, traces: Path) -> Table:
-    """Joins `index.csv` with a trace file by the end of the path; copies without rows are left out."""
+    """Joins `index.csv` with a trace file by the end of the path (`folder/file`, or the file alone where the copies
+    lie beside the index); copies without rows are left out."""
     with open(index, newline="") as file:
         known = {row["copy"]: row for row in csv.DictReader(file)}
     rows, copy, copies, digests = [], [], [], set()
@@ -58,7 +59,9 @@ def load(index: Path, traces: Path) -> Table:
             traced = json.loads(line)
             if "error" in traced:
                 continue
-            name = "/".join(traced["path"].split("/")[-2:])
+            ends = traced["path"].split("/")
+            name = "/".join(ends[-2:])
+            name = name if name in known else ends[-1]
             if name not in known or not traced["features"]["patches"]:
                 continue
             entry = dict(known[name], generated=int(known[name]["label"] == "generated"))
@@ -69,3 +72,13 @@ def load(index: Path, traces: Path) -> Table:
     if len(digests) != 1:
         raise SystemExit(f"traces of {len(digests)} feature schemas cannot be mixed")
     return Table(np.asarray(rows, np.float32), np.asarray(copy), copies, digests.pop())
+
+
+def joined(tables: list[Table]) -> Table:
+    """Several tables of one feature schema as one."""
+    if len({table.names_digest for table in tables}) != 1:
+        raise SystemExit("traces of different feature schemas cannot be mixed")
+    starts = np.cumsum([0, *(len(table.copies) for table in tables)])
+    copy = np.concatenate([table.copy + start for table, start in zip(tables, starts)])
+    copies = [row for table in tables for row in table.copies]
+    return Table(np.concatenate([table.rows for table in tables]), copy, copies, tables[0].names_digest)

@@ -5,7 +5,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use detector::Thresholds;
 use diffusion::SchedulerKind;
 use onnx::{
     Detector, DetectorIdentity, GenerationDefaults, Generator, Manifest, Mismatch, ModelIdentity,
@@ -91,17 +90,22 @@ impl GeneratorSlot {
 pub struct DetectorSlot {
     /// Name, version and digests.
     pub identity: DetectorIdentity,
-    /// The frozen thresholds.
-    pub thresholds: Thresholds,
+    /// Whether the image encoder of its second expert is installed; `None` where it has no such expert.
+    pub semantic_installed: Option<bool>,
     detector: Mutex<Detector>,
 }
 
 impl DetectorSlot {
-    fn open(runtime: &Runtime, folder: &Path) -> Result<Self, OnnxError> {
-        let detector = Detector::open(runtime, folder)?;
+    fn open(runtime: &Runtime, folder: &Path, native: &Path) -> Result<Self, OnnxError> {
+        let detector = Detector::open(runtime, folder, native)?;
+        if detector.semantic_installed() == Some(false) {
+            tracing::warn!(
+                "the detector's image encoder is not installed: scores rest on the trace alone; run `cargo xtask setup`"
+            );
+        }
         Ok(Self {
             identity: detector.identity().clone(),
-            thresholds: detector.profile().thresholds.clone(),
+            semantic_installed: detector.semantic_installed(),
             detector: Mutex::new(detector),
         })
     }
@@ -176,6 +180,7 @@ impl Engine {
             Some(folder) => onnx::library::locate_library_from(Some(folder), Path::new("."))?,
             None => locate_library()?,
         };
+        let native = onnx::library::native_folder(&library);
         let runtime = Runtime::load(&RuntimeOptions {
             library,
             provider: options.provider,
@@ -196,7 +201,7 @@ impl Engine {
             .transpose()?;
         let detector = models.is_some() && installed(&detector_folder, "detector.json");
         let detector = (parts.detector && detector)
-            .then(|| DetectorSlot::open(&runtime, &detector_folder))
+            .then(|| DetectorSlot::open(&runtime, &detector_folder, &native))
             .transpose()?;
         Ok(Self {
             status: runtime.provider_status().clone(),

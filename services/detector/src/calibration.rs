@@ -147,14 +147,20 @@ impl Thresholds {
                 what: "thresholds",
                 source,
             })?;
-        let crossed = thresholds.strata.iter().find(|stratum| {
+        thresholds.check()?;
+        Ok(thresholds)
+    }
+
+    /// Refuses thresholds that cross.
+    pub(crate) fn check(&self) -> Result<(), DetectorError> {
+        let crossed = self.strata.iter().find(|stratum| {
             matches!((stratum.not_generated_max, stratum.generated_min), (Some(low), Some(high)) if low >= high)
         });
         if let Some(stratum) = crossed {
             let reason = format!("thresholds of stratum {} cross", stratum.name);
             return Err(DetectorError::Profile { reason });
         }
-        Ok(thresholds)
+        Ok(())
     }
 
     /// The thresholds of a stratum.

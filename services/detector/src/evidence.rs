@@ -1,15 +1,17 @@
-//! Evidence: findings that stand beside the probability and never enter it.
+//! Evidence: what the probability rests on, and findings that stand beside it and never enter it.
 //!
 //! Marks and credentials can be copied onto any picture and stripped from any picture, so each kind
 //! says what it can show. A missing mark shows nothing.
 
 use serde::{Deserialize, Serialize};
 
+use crate::semantic::Silence;
+
 /// One finding about a picture. Written as `{"kind": "...", …}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Evidence {
-    /// What the photo prior's trace gave: the one expert behind the probability.
+    /// What the photo prior's trace gave: the first expert behind the probability.
     PriorTrace {
         /// Mean of the patches' raw scores.
         raw_score: f32,
@@ -21,6 +23,21 @@ pub enum Evidence {
         measured_quality: f32,
         /// Which calibration was used for that quality.
         stratum: String,
+    },
+    /// What a general image encoder sees in views of the picture: the second expert behind the
+    /// probability.
+    SemanticViews {
+        /// Mean of the views' raw scores.
+        raw_score: f32,
+        /// Smallest and largest raw score of a view.
+        raw_score_range: [f32; 2],
+        /// Views looked at.
+        views: usize,
+    },
+    /// The second expert said nothing; the probability rests on the trace alone.
+    SemanticSilent {
+        /// Why.
+        silence: Silence,
     },
     /// The ledger of this service holds an entry with the same digest.
     OwnEntry {
@@ -87,6 +104,48 @@ pub enum Evidence {
 }
 
 impl Evidence {
+    /// Whether the probability rests on the finding (or on its absence).
+    #[must_use]
+    pub fn is_expert(&self) -> bool {
+        matches!(
+            self,
+            Self::PriorTrace { .. } | Self::SemanticViews { .. } | Self::SemanticSilent { .. }
+        )
+    }
+
+    /// Whether the finding says that a generator made the picture. Marks can be forged, so this
+    /// never makes a verdict; it can only keep one from being given.
+    #[must_use]
+    pub fn says_generated(&self) -> bool {
+        match self {
+            Self::OwnEntry { .. }
+            | Self::NearMatch { .. }
+            | Self::GeneratorMark { .. }
+            | Self::InvisibleWatermark { .. } => true,
+            Self::GeneratorInversion { made_by_model, .. } => *made_by_model,
+            Self::ContentCredentials {
+                valid,
+                says_generated,
+                ..
+            } => *valid && *says_generated == Some(true),
+            _ => false,
+        }
+    }
+
+    /// Whether the finding says, under a signature that is trusted, that no generator made it.
+    #[must_use]
+    pub fn says_not_generated(&self) -> bool {
+        matches!(
+            self,
+            Self::ContentCredentials {
+                valid: true,
+                trusted: true,
+                says_generated: Some(false),
+                ..
+            }
+        )
+    }
+
     /// One sentence for people, with what the finding can and cannot show.
     #[must_use]
     pub fn sentence(&self) -> String {
@@ -98,6 +157,15 @@ impl Evidence {
                 ..
             } => format!(
                 "the noise trace of {patches} patches gives a raw score of {raw_score:.2} at a measured quality of {measured_quality:.0}"
+            ),
+            Self::SemanticViews {
+                raw_score, views, ..
+            } => format!(
+                "what the picture shows, seen in {views} views by a general image encoder, gives a raw score of {raw_score:.2}"
+            ),
+            Self::SemanticSilent { silence } => format!(
+                "the semantic expert says nothing ({}): the probability rests on the trace alone",
+                silence.clause()
             ),
             Self::OwnEntry {
                 leaf_index,

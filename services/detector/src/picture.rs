@@ -48,6 +48,12 @@ impl<'a> PictureView<'a> {
         self.height
     }
 
+    /// All pixels: RGB8, interleaved, rows from the top.
+    #[must_use]
+    pub fn rgb(&self) -> &'a [u8] {
+        self.rgb
+    }
+
     /// The three bytes of a pixel inside the picture.
     #[must_use]
     pub fn pixel(&self, x: usize, y: usize) -> [u8; 3] {

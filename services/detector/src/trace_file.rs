@@ -7,7 +7,8 @@
 //! `features.patches` holds one row for each patch with the columns of [`crate::features::names`]; these
 //! rows are what the head sees in service, bit for bit. `trace` is the whole [`ImageTrace`] and may be
 //! left out to save space. `names_digest` is a 64-bit FNV-1a hash of the joined names, so that rows of
-//! two schemas are never mixed. A picture without patches has an empty list and `trace.obstacle`.
+//! two schemas are never mixed. `semantic`, where asked for, holds the rows of the picture's views for the
+//! semantic expert's head. A picture without patches has an empty list and `trace.obstacle`.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,7 @@ use crate::error::DetectorError;
 use crate::features::{features, names};
 use crate::patches::Obstacle;
 use crate::trace::ImageTrace;
+use crate::views::View;
 
 /// One line of a trace file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,9 +31,21 @@ pub struct TraceLine {
     pub obstacle: Option<Obstacle>,
     /// The head's input.
     pub features: FeatureRows,
+    /// The views' features for the semantic expert's head, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub semantic: Option<SemanticRows>,
     /// The trace that the rows were made from, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub trace: Option<ImageTrace>,
+}
+
+/// The features of one picture's views.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SemanticRows {
+    /// Where the views lie.
+    pub views: Vec<View>,
+    /// One row for each view: what the head sees.
+    pub rows: Vec<Vec<f32>>,
 }
 
 /// The rows of one picture.
@@ -60,6 +74,7 @@ impl TraceLine {
                 names_digest: names_digest(&names(&trace.config)),
                 patches: rows.rows().into_iter().map(|row| row.to_vec()).collect(),
             },
+            semantic: None,
             trace: with_trace.then(|| trace.clone()),
         }
     }

@@ -5,7 +5,8 @@ use detector::features::{FeatureSchema, names};
 use detector::patches::Obstacle;
 use detector::{
     Assessment, Calibration, DetectorError, DetectorProfile, Evidence, ImageTrace, PictureView,
-    Reason, Thresholds, TraceConfig, TraceLine, Verdict, assess, extract, features,
+    Reason, Scores, SemanticAnswer, Thresholds, TraceConfig, TraceLine, Verdict, assess, extract,
+    features,
 };
 use diffusion::NoisePredictor;
 use ndarray::{Array4, ArrayView4};
@@ -84,7 +85,15 @@ fn profile(generated_min: Option<f64>, not_generated_max: Option<f64>) -> Detect
 fn assessment_of_score(score: f32, profile: &DetectorProfile) -> Assessment {
     let trace = trace_of(256, 256, &checkered(256, 256));
     let scores = vec![score; trace.patches.len()];
-    assess(&trace, &features(&trace), &scores, profile).expect("the fixture is sound")
+    assess(&trace, &features(&trace), &alone(&scores), profile).expect("the fixture is sound")
+}
+
+/// The trace's scores without a semantic expert.
+fn alone(patches: &[f32]) -> Scores<'_> {
+    Scores {
+        patches,
+        semantic: SemanticAnswer::NoExpert,
+    }
 }
 
 #[test]
@@ -94,7 +103,7 @@ fn a_picture_smaller_than_a_patch_is_inconclusive_because_it_is_too_small() {
     let answer = assess(
         &trace,
         &features(&trace),
-        &[],
+        &alone(&[]),
         &profile(Some(0.9), Some(0.1)),
     )
     .unwrap();
@@ -114,7 +123,7 @@ fn a_picture_of_one_colour_is_inconclusive_for_lack_of_texture() {
     let answer = assess(
         &trace,
         &features(&trace),
-        &[],
+        &alone(&[]),
         &profile(Some(0.9), Some(0.1)),
     )
     .unwrap();
@@ -185,10 +194,10 @@ fn evidence_beside_the_trace_never_changes_the_probability() {
 fn scores_that_do_not_fit_the_patches_are_refused() {
     let trace = trace_of(256, 256, &checkered(256, 256));
     let profile = profile(Some(0.9), Some(0.1));
-    let short = assess(&trace, &features(&trace), &[0.1], &profile);
+    let short = assess(&trace, &features(&trace), &alone(&[0.1]), &profile);
     assert!(matches!(short, Err(DetectorError::RawScores { .. })));
     let nan = vec![f32::NAN; trace.patches.len()];
-    assert!(assess(&trace, &features(&trace), &nan, &profile).is_err());
+    assert!(assess(&trace, &features(&trace), &alone(&nan), &profile).is_err());
 }
 
 #[test]

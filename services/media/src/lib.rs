@@ -25,6 +25,7 @@ mod orientation;
 mod perceptual_hash;
 mod picture;
 mod quantisation;
+mod resample;
 mod xmp;
 
 pub use container::{Header, probe};
@@ -47,3 +48,4 @@ pub use perceptual_hash::{
 };
 pub use picture::{HeatSquare, Picture, overlay_heatmap, strip};
 pub use quantisation::QualityEstimate;
+pub use resample::resample;

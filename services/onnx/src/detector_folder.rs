@@ -5,17 +5,18 @@ use std::path::Path;
 
 use detector::features::FeatureSchema;
 use detector::{
-    Assessment, Calibration, DetectorProfile, Features, ImageTrace, PatchPath, PictureView,
-    Thresholds, TraceRange,
+    Assessment, Calibration, DetectorProfile, Features, Fusion, ImageTrace, PatchPath, PictureView,
+    Scores, SemanticAnswer, Silence, Thresholds, TraceRange,
 };
 use provenance::Digest;
 use serde::Deserialize;
 
 use crate::error::OnnxError;
 use crate::heads::Heads;
-use crate::identity::digest_of_parts;
+use crate::identity::{digest_file, digest_of_parts};
 use crate::prior::PhotoPrior;
 use crate::runtime::Runtime;
+use crate::semantic::{SemanticContents, SemanticExpert, SemanticFeatures};
 
 /// `detector.json`: which files make up a detector.
 #[derive(Clone, Debug, Deserialize)]
@@ -48,19 +49,45 @@ pub struct Detector {
     range: Option<TraceRange>,
     prior: PhotoPrior,
     heads: Heads,
+    semantic: Semantic,
 }
 
+/// The second expert of a detector.
+#[derive(Debug)]
+enum Semantic {
+    /// The folder has none.
+    None,
+    /// The folder has one, whose encoder is not among the native parts.
+    NotInstalled,
+    /// Ready.
+    Ready(Box<SemanticExpert>),
+}
+
+/// What the heads of a detector are fitted on: everything that is measured of one picture.
+#[derive(Clone, Debug)]
+pub struct Measurements {
+    /// The photo prior's trace.
+    pub trace: ImageTrace,
+    /// Features of the semantic expert's views, or why there are none.
+    pub semantic: Result<SemanticFeatures, Silence>,
+}
+
+/// The files that make up a second expert; a detector may lack both.
+const SEMANTIC_FILE: &str = "semantic.json";
+const FUSION_FILE: &str = "fusion.json";
 /// The file that a picture's trace curve is drawn against; a detector may lack it.
 const TRACE_RANGE_FILE: &str = "trace_range.json";
 
 impl Detector {
     /// Opens the folder: `detector.json` names the prior and the heads; `features.json`,
     /// `calibration.json` and `thresholds.json` lie beside it, and `trace_range.json` may. That one
-    /// explains scores and makes none, so it is no part of the identity.
+    /// explains scores and makes none, so it is no part of the identity. `semantic.json` and
+    /// `fusion.json` add the second expert, whose image encoder lies below `native`, the folder of the
+    /// native parts; without the encoder the trace speaks alone, and every answer says so.
     ///
     /// # Errors
-    /// What is missing or does not fit together, by file.
-    pub fn open(runtime: &Runtime, folder: &Path) -> Result<Self, OnnxError> {
+    /// What is missing or does not fit together, by file, and an encoder of another digest.
+    pub fn open(runtime: &Runtime, folder: &Path, native: &Path) -> Result<Self, OnnxError> {
         let mut parts = Parts {
             folder,
             digests: BTreeMap::new(),
@@ -72,7 +99,12 @@ impl Detector {
         let thresholds = Thresholds::parse(&parts.text("thresholds.json")?)?;
         let columns = schema.names.len();
         let version = format!("{} {}", contents.name, contents.version);
-        let profile = DetectorProfile::new(version, schema, calibration, thresholds)?;
+        let mut profile = DetectorProfile::new(version, schema, calibration, thresholds)?;
+        let mut semantic = Semantic::None;
+        if folder.join(SEMANTIC_FILE).is_file() {
+            profile = profile.with_fusion(Fusion::parse(&parts.text(FUSION_FILE)?)?)?;
+            semantic = open_semantic(runtime, &mut parts, native)?;
+        }
         let prior = PhotoPrior::open(runtime, &parts.file(&contents.prior)?)?;
         let mut heads = Vec::with_capacity(contents.heads.len());
         for head in &contents.heads {
@@ -97,7 +129,17 @@ impl Detector {
             range,
             prior,
             heads,
+            semantic,
         })
+    }
+
+    /// Whether the second expert is there; `None` where the folder has none.
+    pub fn semantic_installed(&self) -> Option<bool> {
+        match self.semantic {
+            Semantic::None => None,
+            Semantic::NotInstalled => Some(false),
+            Semantic::Ready(_) => Some(true),
+        }
     }
 
     /// Name, version and digests.
@@ -146,24 +188,94 @@ impl Detector {
         )?)
     }
 
-    /// Assesses a trace that this detector took.
+    /// Takes the trace of a picture and embeds its views. A picture without a patch is not embedded:
+    /// nothing could be said about it.
+    ///
+    /// # Errors
+    /// Whatever prior and encoder say.
+    pub fn measure(&mut self, picture: &PictureView<'_>) -> Result<Measurements, OnnxError> {
+        let trace = self.trace(picture)?;
+        let semantic = if trace.patches.is_empty() {
+            Err(Silence::TooSmall)
+        } else {
+            self.embed(picture)?
+        };
+        Ok(Measurements { trace, semantic })
+    }
+
+    /// Embeds the views of a picture for the semantic expert, or says why not.
+    ///
+    /// # Errors
+    /// Whatever the encoder says.
+    pub fn embed(
+        &mut self,
+        picture: &PictureView<'_>,
+    ) -> Result<Result<SemanticFeatures, Silence>, OnnxError> {
+        match &mut self.semantic {
+            Semantic::Ready(expert) => Ok(expert.embed(picture)?.ok_or(Silence::TooSmall)),
+            Semantic::None | Semantic::NotInstalled => Ok(Err(Silence::NotInstalled)),
+        }
+    }
+
+    /// Assesses what this detector measured.
     ///
     /// # Errors
     /// Whatever the heads say.
-    pub fn assess_trace(&mut self, trace: &ImageTrace) -> Result<Assessment, OnnxError> {
-        let features: Features = detector::features(trace);
-        let scores = self.heads.scores(features.rows.view())?;
+    pub fn assess_measured(&mut self, measured: &Measurements) -> Result<Assessment, OnnxError> {
+        let features: Features = detector::features(&measured.trace);
+        let patches = self.heads.scores(features.rows.view())?;
+        let semantic = match (&mut self.semantic, &measured.semantic) {
+            (Semantic::None, _) => SemanticAnswer::NoExpert,
+            (Semantic::Ready(expert), Ok(features)) => {
+                SemanticAnswer::Scores(expert.scores(features)?)
+            }
+            (_, Err(silence)) => SemanticAnswer::Silent(*silence),
+            (Semantic::NotInstalled, Ok(_)) => SemanticAnswer::Silent(Silence::NotInstalled),
+        };
+        let scores = Scores {
+            patches: &patches,
+            semantic,
+        };
+        let trace = &measured.trace;
         Ok(detector::assess(trace, &features, &scores, &self.profile)?)
     }
 
-    /// Trace, features, raw scores, calibration and verdict in one go.
+    /// Trace, views, raw scores, calibration and verdict in one go.
     ///
     /// # Errors
-    /// As [`Detector::trace`] and [`Detector::assess_trace`].
+    /// As [`Detector::measure`] and [`Detector::assess_measured`].
     pub fn assess(&mut self, picture: &PictureView<'_>) -> Result<Assessment, OnnxError> {
-        let trace = self.trace(picture)?;
-        self.assess_trace(&trace)
+        let measured = self.measure(picture)?;
+        self.assess_measured(&measured)
     }
+}
+
+/// The second expert that `semantic.json` describes. An encoder that is there and is another one than
+/// the head was fitted on is refused.
+fn open_semantic(
+    runtime: &Runtime,
+    parts: &mut Parts<'_>,
+    native: &Path,
+) -> Result<Semantic, OnnxError> {
+    let path = parts.folder.join(SEMANTIC_FILE);
+    let contents: SemanticContents = serde_json::from_str(&parts.text(SEMANTIC_FILE)?)
+        .map_err(|error| OnnxError::folder(&path, error.to_string()))?;
+    parts.file(&contents.head)?;
+    let encoder = native.join(&contents.file);
+    if !encoder.is_file() {
+        return Ok(Semantic::NotInstalled);
+    }
+    let found = digest_file(&encoder)?;
+    if found != contents.sha256 {
+        let reason = format!(
+            "has the digest {found}; {SEMANTIC_FILE} needs {}",
+            contents.sha256
+        );
+        return Err(OnnxError::folder(&encoder, reason));
+    }
+    parts.digests.insert(contents.file.clone(), found);
+    let expert = SemanticExpert::open(runtime, parts.folder, contents, &encoder)?;
+    Ok(Semantic::Ready(Box::new(expert)))
 }
 
 /// Reads files of a folder and keeps their digests.

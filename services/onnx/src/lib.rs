@@ -49,13 +49,14 @@ mod prompt_encoder;
 pub mod prompt_weights;
 pub mod request;
 pub mod runtime;
+pub mod semantic;
 pub mod sigmas;
 mod start;
 mod text_encoder;
 pub mod tokenizer;
 mod vae;
 
-pub use detector_folder::{Detector, DetectorIdentity};
+pub use detector_folder::{Detector, DetectorIdentity, Measurements};
 pub use error::OnnxError;
 pub use folder::GenerationDefaults;
 pub use generator::Generator;
@@ -70,4 +71,5 @@ pub use request::{
     Timings, TruncatedPrompt,
 };
 pub use runtime::{Provider, ProviderStatus, Runtime, RuntimeOptions};
+pub use semantic::{SemanticContents, SemanticExpert, SemanticFeatures};
 pub use sigmas::SigmaSpread;

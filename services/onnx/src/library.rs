@@ -50,6 +50,13 @@ pub fn locate_library_from(named: Option<&Path>, working: &Path) -> Result<PathB
         })
 }
 
+/// The folder of the native parts that a located library lies in.
+pub fn native_folder(library: &Path) -> PathBuf {
+    let up = Path::new(LIBRARY_PATH).components().count();
+    let folder = library.ancestors().nth(up);
+    folder.unwrap_or(Path::new(".")).to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -51,10 +51,33 @@ pub(crate) struct Part {
     session_time: Duration,
 }
 
+impl std::fmt::Debug for Part {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Part")
+            .field("name", &self.name)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Part {
     /// Opens the model file `path` as the part `name`.
     pub(crate) fn open(runtime: &Runtime, name: &str, path: &Path) -> Result<Self, OnnxError> {
-        let session = runtime.open_session(path)?;
+        Self::of_session(name, path, runtime.open_session(path)?)
+    }
+
+    /// As [`Part::open`], from the model's bytes; `path` says in errors where they come from.
+    pub(crate) fn open_bytes(
+        runtime: &Runtime,
+        name: &str,
+        path: &Path,
+        model: &[u8],
+    ) -> Result<Self, OnnxError> {
+        Self::of_session(name, path, runtime.open_session_from(path, model)?)
+    }
+
+    fn of_session(name: &str, path: &Path, session: Session) -> Result<Self, OnnxError> {
         let inputs = ports(name, session.inputs())?;
         let outputs = ports(name, session.outputs())?;
         Ok(Self {

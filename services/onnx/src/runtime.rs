@@ -121,6 +121,23 @@ impl Runtime {
                 path: path.to_owned(),
             });
         }
+        self.session_of(path, |builder| builder.commit_from_file(path))
+    }
+
+    /// Opens a model from its bytes, without external weights; `path` says in errors where it comes from.
+    pub(crate) fn open_session_from(
+        &self,
+        path: &Path,
+        model: &[u8],
+    ) -> Result<Session, OnnxError> {
+        self.session_of(path, |builder| builder.commit_from_memory(model))
+    }
+
+    fn session_of(
+        &self,
+        path: &Path,
+        commit: impl FnOnce(&mut SessionBuilder) -> ort::Result<Session>,
+    ) -> Result<Session, OnnxError> {
         let refuse = |reason: String| OnnxError::Session {
             path: path.to_owned(),
             reason,
@@ -132,9 +149,7 @@ impl Runtime {
             Provider::Cpu => builder,
             Provider::Cuda => self.with_cuda(builder)?,
         };
-        builder
-            .commit_from_file(path)
-            .map_err(|error| refuse(error.to_string()))
+        commit(&mut builder).map_err(|error| refuse(error.to_string()))
     }
 
     /// Own threads for each session, which sleep while they wait: threads that spin made a run two

@@ -162,7 +162,7 @@ mod tests {
                 .unwrap();
             (onnxruntime[0].name.clone(), onnxruntime.len(), all.len())
         };
-        assert_eq!(first_of(false), ("onnxruntime".to_owned(), 2, 3));
-        assert_eq!(first_of(true), ("onnxruntime-gpu".to_owned(), 1, 3));
+        assert_eq!(first_of(false), ("onnxruntime".to_owned(), 2, 4));
+        assert_eq!(first_of(true), ("onnxruntime-gpu".to_owned(), 1, 4));
     }
 }

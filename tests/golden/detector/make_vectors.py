@@ -1,7 +1,8 @@
-"""Write `vectors.json`: the trace features of a synthetic picture under an analytic noise predictor, and
-`end_to_end.json`: raw scores and probability of the same picture by the exported detector.
+"""Write `vectors.json`: the trace features of a synthetic picture under an analytic noise predictor,
+`end_to_end.json`: raw scores and probability of the same picture by the exported detector, `views.json`: pixels of
+the semantic expert's views of that picture and of 8x8 copies of it side by side, and `semantic.json`: their raw scores.
 
-    python make_vectors.py --detector ../../../models/detector
+    python make_vectors.py --detector ../../../models/detector --encoder ../../../.runtime/semantic/clip_encoder.int8.onnx
 
 Picture and predictor are simple enough to be written again, in a few lines, by the test that reads the
 vectors: integer arithmetic gives the pixels, and the predictor is the picture's own high pass.
@@ -10,12 +11,18 @@ vectors: integer arithmetic gives the pixels, and the predictor is the picture's
 import argparse
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from PIL import Image
 
 import reference
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "training" / "detector"))
+
+import embed_views
 
 WIDTH, HEIGHT = 272, 200
 
@@ -68,10 +75,34 @@ def end_to_end(folder):
     }
 
 
+# Of each view every pixel of this step, both ways.
+STEP = 16
+
+
+def semantic(folder, encoder):
+    """Sampled pixels of the views as Pillow makes them, and raw scores by encoder and head."""
+    contents = json.loads((folder / "semantic.json").read_text())
+    encoder = embed_views.Encoder(encoder, contents)
+    head = onnxruntime.InferenceSession(str(folder / contents["head"]), providers=["CPUExecutionProvider"])
+    pixels, scores = [], []
+    for shown in (picture(), np.tile(picture(), (8, 8, 1))):
+        views = embed_views.views(Image.fromarray(shown), contents["views"]["side"])
+        pixels.append([np.asarray(view)[::STEP, ::STEP].ravel().tolist() for view in views])
+        rows = np.stack([encoder.features(view) for view in views]).astype(np.float32)
+        scores.append([round(float(score), 4) for score in head.run(None, {"features": rows})[0]])
+    digest = hashlib.sha256((folder / contents["head"]).read_bytes()).hexdigest()
+    return {"step": STEP, "pictures": pixels}, {"head": digest, "raw_scores": scores}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--detector", type=Path, help="the exported folder; without it end_to_end.json stays")
+    parser.add_argument("--encoder", type=Path, help="the image encoder; without it the last two files stay")
     args = parser.parse_args()
+    if args.encoder:
+        views, scores = semantic(args.detector, args.encoder)
+        written("views.json", views)
+        written("semantic.json", scores)
     places, rows = reference.features(picture(), predict, flattest=2, richest=2, spread=1)
     written("vectors.json", {
         "numpy": np.__version__,

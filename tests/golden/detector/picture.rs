@@ -30,3 +30,19 @@ pub fn synthetic_picture() -> Vec<u8> {
     }
     rgb
 }
+
+/// Width, height and pixels of `times` by `times` copies side by side.
+#[allow(
+    dead_code,
+    reason = "not every test that includes this file repeats the picture"
+)]
+pub fn repeated(times: usize) -> (u32, u32, Vec<u8>) {
+    let one = synthetic_picture();
+    let rgb = (0..HEIGHT * times)
+        .flat_map(|row| {
+            let row = row % HEIGHT;
+            one[row * WIDTH * 3..(row + 1) * WIDTH * 3].repeat(times)
+        })
+        .collect();
+    ((WIDTH * times) as u32, (HEIGHT * times) as u32, rgb)
+}

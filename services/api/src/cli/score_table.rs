@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::score::{Scored, json_line};
 
 /// Columns of the CSV form.
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 13] = [
     "path",
     "sha256",
     "verdict",
@@ -21,6 +21,7 @@ const COLUMNS: [&str; 12] = [
     "trace_raw_score",
     "semantic_raw_score",
     "own_entries",
+    "near_entries",
     "marks",
     "detector_version",
     "leaf_index",
@@ -137,7 +138,7 @@ fn row(path: &Path, result: &Result<Scored, Failure>) -> [String; COLUMNS.len()]
     let (examination, recorded) = match result {
         Ok(scored) => scored,
         Err(failure) => {
-            failure.message().clone_into(&mut row[11]);
+            failure.message().clone_into(&mut row[12]);
             return row;
         }
     };
@@ -149,20 +150,29 @@ fn row(path: &Path, result: &Result<Scored, Failure>) -> [String; COLUMNS.len()]
     row[3] = reason.as_str().unwrap_or_default().to_owned();
     row[4] = number(assessment.probability);
     row[5] = number(assessment.raw_score);
-    let (mut own, mut marks) = (Vec::new(), Vec::new());
+    let (mut own, mut near, mut marks) = (Vec::new(), Vec::new(), Vec::new());
     for finding in &assessment.evidence {
         match finding {
             Evidence::SemanticViews { raw_score, .. } => row[6] = raw_score.to_string(),
             Evidence::OwnEntry { leaf_index, .. } => own.push(leaf_index.to_string()),
             Evidence::GeneratorMark { place, claim } => marks.push(format!("{place}: {claim}")),
+            Evidence::InvisibleWatermark { generator, .. } => {
+                marks.push(format!("watermark: {generator}"));
+            }
+            Evidence::NearMatch {
+                leaf_index,
+                distance,
+                ..
+            } => near.push(format!("{leaf_index} at {distance}")),
             _ => {}
         }
     }
     row[7] = own.join("; ");
-    row[8] = marks.join("; ");
-    row[9].clone_from(&assessment.detector_version);
+    row[8] = near.join("; ");
+    row[9] = marks.join("; ");
+    row[10].clone_from(&assessment.detector_version);
     if let Some(recorded) = recorded {
-        row[10] = recorded.leaf_index.to_string();
+        row[11] = recorded.leaf_index.to_string();
     }
     row
 }

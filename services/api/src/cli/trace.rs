@@ -8,6 +8,7 @@ use api::config::Limits;
 use api::engine::Engine;
 use api::sandbox::Sandbox;
 use clap::Args;
+use detector::trace_file::SemanticRows;
 use detector::{ImageTrace, PictureView, TraceConfig, TraceLine};
 use onnx::{PhotoPrior, Runtime};
 use serde_json::json;
@@ -23,7 +24,7 @@ Examples:
   retrace trace --prior my-prior.onnx --config levels.json --output traces.jsonl pictures/*.png
 
 One JSON object per image and line: path, size, the feature rows of its patches and, with --whole,
-every statistic of each patch at each noise level. Detector heads are trained from exactly these
+every statistic of each patch at each noise level; with --views what the semantic expert sees. Detector heads are trained from exactly these
 lines, so that training and serving share one extractor. A refused file gives a line with an error,
 the others go on, and the exit code is 1.";
 
@@ -42,6 +43,10 @@ pub struct TraceArgs {
     /// Write the whole trace beside the feature rows
     #[arg(long)]
     whole: bool,
+
+    /// Write the features of the semantic expert's views too, about 130 kB a picture
+    #[arg(long, conflicts_with = "prior")]
+    views: bool,
 
     /// Photo prior to use instead of the installed detector, which may not exist yet
     #[arg(long, value_name = "FILE.onnx")]
@@ -82,6 +87,24 @@ impl Extractor {
             }
         }
     }
+
+    /// The views' features; none of a picture that the expert says nothing about.
+    fn embed(&self, picture: &PictureView<'_>) -> Result<Option<SemanticRows>, Failure> {
+        let Self::Installed(engine) = self else {
+            return Ok(None);
+        };
+        let slot = engine.detector().map_err(Failure::environment)?;
+        let embedded = slot.lock().embed(picture).map_err(Failure::work)?;
+        Ok(embedded.ok().map(|features| SemanticRows {
+            rows: features
+                .rows
+                .rows()
+                .into_iter()
+                .map(|row| row.to_vec())
+                .collect(),
+            views: features.views,
+        }))
+    }
 }
 
 impl TraceArgs {
@@ -102,7 +125,10 @@ impl TraceArgs {
                     let picture = PictureView::new(decoded.width, decoded.height, &decoded.rgb)
                         .map_err(Failure::work)?;
                     let trace = extractor.extract(&picture)?;
-                    let line = TraceLine::new(&path.to_string_lossy(), &trace, self.whole);
+                    let mut line = TraceLine::new(&path.to_string_lossy(), &trace, self.whole);
+                    if self.views {
+                        line.semantic = extractor.embed(&picture)?;
+                    }
                     line.to_json().map_err(Failure::work)
                 });
             let line = match line {
@@ -124,7 +150,12 @@ impl TraceArgs {
     fn extractor(&self) -> Result<Extractor, Failure> {
         let Some(path) = &self.prior else {
             let engine = Engine::open(&self.engine.options(None)).map_err(Failure::environment)?;
-            engine.detector().map_err(Failure::environment)?;
+            let slot = engine.detector().map_err(Failure::environment)?;
+            if self.views && slot.semantic_installed != Some(true) {
+                let missing =
+                    "the detector's image encoder is not installed; run `cargo xtask setup`";
+                return Err(Failure::environment(missing));
+            }
             return Ok(Extractor::Installed(Box::new(engine)));
         };
         let runtime_options = self.engine.runtime_options()?;

@@ -28,7 +28,7 @@ pub(super) fn lay_out(
 ) -> Result<Findings, MediaError> {
     let assessment = &report.assessment;
     let (verdict, verdict_class) = present_score::verdict(assessment.verdict);
-    let (means, means_not) = present_score::meaning_of(assessment.verdict);
+    let (means, means_not) = present_score::meaning_of(assessment);
     let picture = shown.picture.map(|picture| picture.fit(PICTURE_SIDE_MAX));
     let picture = picture.as_ref().map(pictures::inline).transpose()?;
     let orientation = report.picture.orientation;

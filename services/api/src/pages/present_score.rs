@@ -1,7 +1,7 @@
 //! An assessment in words: what the verdict rests on, and what each finding can and cannot show.
 
 use detector::calibration::StratumThresholds;
-use detector::{Assessment, Evidence, Heatmap, Verdict};
+use detector::{Assessment, Evidence, Heatmap, Reason, Verdict};
 use media::Orientation;
 
 use super::view::{EvidenceView, HeatCell, HeatmapView, OwnEntryView, ProbabilityView};
@@ -19,23 +19,48 @@ pub(super) fn verdict(verdict: Verdict) -> (&'static str, &'static str) {
 }
 
 /// What the verdict says, and what it does not say, in plain words.
-pub(super) fn meaning_of(verdict: Verdict) -> (&'static str, &'static str) {
-    match verdict {
-        Verdict::LikelyGenerated => (
-            "The noise in this picture looks like what image generators leave. At the threshold, about \
-             one photograph in twenty of the calibration set would be called this too.",
+pub(super) fn meaning_of(assessment: &Assessment) -> (&'static str, &'static str) {
+    let both = assessment.evidence.iter();
+    let both = both.filter(|finding| matches!(finding, Evidence::SemanticViews { .. }));
+    let both = both.count() > 0;
+    match (assessment.verdict, assessment.reason) {
+        (Verdict::LikelyGenerated, _) => (
+            if both {
+                "The noise in this picture and what it shows look like the work of image generators. At \
+                 the threshold, about one photograph or artwork in fifty of the calibration set would be \
+                 called this too."
+            } else {
+                "The noise in this picture looks like what image generators leave. At the threshold, \
+                 about one photograph in twenty of the calibration set would be called this too."
+            },
             "It does not say which model made it, who did, or that anything it shows is untrue. Strong \
-             noise reduction, retouching or upscaling can do the same to a photograph.",
+             noise reduction, retouching, upscaling or an unusual style can do the same to a picture \
+             that no model made.",
         ),
-        Verdict::LikelyNotGenerated => (
-            "The noise in this picture looks like that of photographs. At the threshold, about one \
-             generated picture in twenty of the calibration set would be called this too.",
+        (Verdict::LikelyNotGenerated, _) => (
+            if both {
+                "The noise in this picture and what it shows look like photographs or artwork. At the \
+                 threshold, about one generated picture in twenty of the calibration set would be called \
+                 this too."
+            } else {
+                "The noise in this picture looks like that of photographs. At the threshold, about one \
+                 generated picture in twenty of the calibration set would be called this too."
+            },
             "It does not say that the picture is true, unedited or what its caption claims. A face \
              swap, a painted-out object, a photograph of a screen are outside what is looked for.",
         ),
-        Verdict::Inconclusive => (
-            "The trace does not decide. Most pictures end here: photographs and generated pictures \
-             both do.",
+        (_, Reason::ExpertsDisagree) => (
+            "The noise in this picture points one way and what it shows the other. Alone, each would \
+             have decided; together they do not.",
+            "It is no sign in either direction. A person should look at it.",
+        ),
+        (_, Reason::EvidenceConflicts) => (
+            "The score points one way, and a mark, a credential or a record that was found points the \
+             other.",
+            "Neither is proof: marks can be forged and scores can be wrong. A person should look at it.",
+        ),
+        (Verdict::Inconclusive, _) => (
+            "The picture does not decide: photographs and generated pictures both get this score.",
             "It is no sign in either direction. Look at the other evidence, at where the picture comes \
              from, and ask for a copy nearer to the original.",
         ),
@@ -145,12 +170,13 @@ pub(super) fn evidence(assessment: &Assessment) -> Vec<EvidenceView> {
 fn rank(finding: &Evidence) -> u8 {
     match finding {
         Evidence::PriorTrace { .. } => 0,
-        Evidence::OwnEntry { .. } | Evidence::NearMatch { .. } => 1,
-        Evidence::ContentCredentials { .. } => 2,
-        Evidence::GeneratorInversion { .. } => 3,
-        Evidence::GeneratorMark { .. } => 4,
-        Evidence::InvisibleWatermark { .. } => 5,
-        Evidence::JpegQuality { .. } => 6,
+        Evidence::SemanticViews { .. } | Evidence::SemanticSilent { .. } => 1,
+        Evidence::OwnEntry { .. } | Evidence::NearMatch { .. } => 2,
+        Evidence::ContentCredentials { .. } => 3,
+        Evidence::GeneratorInversion { .. } => 4,
+        Evidence::GeneratorMark { .. } => 5,
+        Evidence::InvisibleWatermark { .. } => 6,
+        Evidence::JpegQuality { .. } => 7,
     }
 }
 
@@ -203,8 +229,19 @@ fn describe(finding: &Evidence) -> (String, &'static str, &'static str) {
         Evidence::PriorTrace { .. } => (
             "Trace under the photo prior".to_owned(),
             "Measured",
-            "The probability rests on this alone. Heavy compression, resizing and noise reduction \
-             weaken the trace, and cameras that smooth strongly can leave a similar one.",
+            "One of the two experts behind the probability. Heavy compression, resizing and noise \
+             reduction weaken the trace, and cameras that smooth strongly can leave a similar one.",
+        ),
+        Evidence::SemanticViews { .. } => (
+            "What the picture shows".to_owned(),
+            "Measured",
+            "The other expert behind the probability: content and rendering as a general image encoder \
+             sees them. Unusual styles, artwork and subjects that it was not fitted on mislead it.",
+        ),
+        Evidence::SemanticSilent { .. } => (
+            "What the picture shows".to_owned(),
+            "Not examined",
+            "The probability rests on the trace alone, which is weak by itself.",
         ),
         Evidence::OwnEntry { .. } => (
             "This ledger".to_owned(),
@@ -328,6 +365,7 @@ mod tests {
             reason: detector::Reason::BetweenThresholds,
             probability,
             raw_score: probability,
+            thresholds: None,
             detector_version: "test 1".to_owned(),
             calibration_version: "1".to_owned(),
             thresholds_version: "1".to_owned(),

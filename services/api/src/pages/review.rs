@@ -11,7 +11,6 @@ use super::view::{Fact, Findings, Place, ReviewPage, ReviewResult};
 use super::visitor::{PageError, Visitor, shown, shown_error};
 use super::{pictures, present, respond, strips};
 use crate::config::Limits;
-use crate::engine::Engine;
 use crate::problem::Problem;
 use crate::routes::{FormFields, UploadForm};
 use crate::work::{self, Examination, RecordedScore, ScoreAnswer, ScoreReport, WorkError};
@@ -81,8 +80,7 @@ async fn answer(
     } else {
         (None, work::score(state, caller, upload).await?)
     };
-    let engine = std::sync::Arc::clone(&state.engine);
-    let drawing = move || lay_out(&engine, name.as_deref(), (case, &answer));
+    let drawing = move || lay_out(name.as_deref(), (case, &answer));
     let drawn = web::block(drawing).await;
     drawn
         .map_err(|_| WorkError::Interrupted)?
@@ -114,7 +112,6 @@ fn limits_line(limits: &Limits) -> String {
 
 /// Draws pictures: for a blocking thread.
 fn lay_out(
-    engine: &Engine,
     name: Option<&str>,
     (case, answer): (Option<CaseId>, &ScoreAnswer),
 ) -> Result<(Findings, ReviewResult), MediaError> {
@@ -125,7 +122,7 @@ fn lay_out(
         picture: Some(picture.upright(decoded.orientation)),
         strips: strips::draw(examination)?,
     };
-    let report = ScoreReport::new(engine, examination);
+    let report = ScoreReport::new(examination);
     let index = recorded.leaf_index.get();
     let result = ReviewResult {
         entry_index: index,

@@ -41,7 +41,7 @@ pub async fn open_case(
     state.run(room).await?;
     let (bytes, file_name) = (upload.bytes.clone(), upload.file_name.clone());
     let answer = score(state, caller, upload).await?;
-    let report = ScoreReport::new(&state.engine, &answer.examination);
+    let report = ScoreReport::new(&answer.examination);
     let report = serde_json::to_string(&report).expect("reports are plain data");
     let (state, client) = (Arc::clone(state), caller.client.clone());
     // Not dropped when the client leaves: what was begun here is brought to its end.

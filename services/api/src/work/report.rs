@@ -7,7 +7,6 @@ use provenance::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::Examination;
-use crate::engine::Engine;
 
 /// The trace of a picture as one curve, and the range of photographs to hold it against.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -80,17 +79,13 @@ pub struct ScoreReport {
 }
 
 impl ScoreReport {
-    /// The report of an examination by this engine's detector.
+    /// The report of an examination.
     #[must_use]
-    pub fn new(engine: &Engine, examination: &Examination) -> Self {
+    pub fn new(examination: &Examination) -> Self {
         let assessment = &examination.assessment;
-        let thresholds = stratum(assessment).and_then(|stratum| {
-            let slot = engine.detector().ok()?;
-            slot.thresholds.of(stratum).cloned()
-        });
         Self {
             assessment: assessment.clone(),
-            thresholds,
+            thresholds: assessment.thresholds.clone(),
             curve: examination.curve.clone(),
             picture: ReadPicture::new(&examination.decoded, examination.pixel_sha256),
         }

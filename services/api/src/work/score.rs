@@ -140,10 +140,11 @@ pub async fn score(
             let mut examination = examine_in_turn(engine, &state.sandbox, upload, turn).await?;
             let own = own_entries(&state, &examination).await?;
             let evidence = &mut examination.assessment.evidence;
-            // Behind the trace, before what the file says about itself.
-            let traced = matches!(evidence.first(), Some(Evidence::PriorTrace { .. }));
-            let place = usize::from(traced);
+            // Behind the experts, before what the file says about itself.
+            let experts = evidence.iter().take_while(|finding| finding.is_expert());
+            let place = experts.count();
             evidence.splice(place..place, own);
+            examination.assessment.heed_conflicts();
             let recorded = record(
                 &state,
                 &examination,
@@ -235,6 +236,7 @@ pub(super) async fn examine_in_turn(
     let watermark = examination.watermark.iter().map(watermark_evidence);
     let evidence = marks.chain(watermark);
     examination.assessment.evidence.extend(evidence);
+    examination.assessment.heed_conflicts();
     Ok(examination)
 }
 
@@ -293,8 +295,8 @@ impl Desk<'_> {
         } = *self.decoded;
         let picture = PictureView::new(width, height, rgb).map_err(onnx::OnnxError::from)?;
         let mut detector = self.engine.detector()?.lock();
-        let trace = detector.trace(&picture)?;
-        let assessment = detector.assess_trace(&trace)?;
+        let measured = detector.measure(&picture)?;
+        let assessment = detector.assess_measured(&measured)?;
         let range = stratum(&assessment)
             .zip(detector.trace_range())
             .and_then(|(stratum, range)| range.of(stratum).cloned());
@@ -305,7 +307,11 @@ impl Desk<'_> {
         let patch_path = highest
             .map(|cell| detector.patch_path(&picture, (cell.x, cell.y)))
             .transpose()?;
-        Ok((assessment, TraceCurve::new(&trace, range), patch_path))
+        Ok((
+            assessment,
+            TraceCurve::new(&measured.trace, range),
+            patch_path,
+        ))
     }
 
     /// Inversion with the service's own generator. Its verdict holds at the generator's own size
