@@ -111,6 +111,11 @@ fn an_import_outside_its_only_home_is_caught() {
             "only api may import actix-web",
         ),
         ("api", "ort.workspace = true", "only onnx may import ort"),
+        (
+            "api",
+            "c2pa.workspace = true",
+            "only credentials may import c2pa",
+        ),
     ] {
         caught(
             &arrows::check_manifest(room(name), &manifest(name, line)).unwrap(),

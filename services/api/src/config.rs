@@ -3,7 +3,7 @@
 //! Each setting's documentation says what somebody who controls it could make the service sign.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -63,6 +63,8 @@ pub struct Config {
     pub parser: Option<PathBuf>,
     /// Models and native parts.
     pub engine: EngineOptions,
+    /// Content Credentials.
+    pub credentials: CredentialOptions,
     /// Every limit.
     pub limits: Limits,
 }
@@ -99,6 +101,36 @@ impl Default for EngineOptions {
     }
 }
 
+/// Who signs files, and as whom. Whoever controls the chain and its key signs files in the operator's
+/// name; whoever controls the name decides whom every manifest calls the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialOptions {
+    /// Name of the person or organisation that runs the service.
+    pub operator: String,
+    /// The operator's certificate chain, PEM; none is the service's own.
+    pub chain: Option<PathBuf>,
+    /// The private key of that chain.
+    pub key: Option<PathBuf>,
+}
+
+impl CredentialOptions {
+    /// The service's own chain, in the name of an operator.
+    #[must_use]
+    pub fn of(operator: &str) -> Self {
+        Self {
+            operator: operator.to_owned(),
+            chain: None,
+            key: None,
+        }
+    }
+
+    /// The operator's chain and key.
+    #[must_use]
+    pub fn own_files(&self) -> Option<(&Path, &Path)> {
+        self.chain.as_deref().zip(self.key.as_deref())
+    }
+}
+
 impl Config {
     /// The defaults, with this state folder.
     #[must_use]
@@ -112,6 +144,7 @@ impl Config {
             origin: ORIGIN_DEFAULT.to_owned(),
             parser: None,
             engine: EngineOptions::default(),
+            credentials: CredentialOptions::of(ORIGIN_DEFAULT),
             limits: Limits::default(),
         }
     }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::config::Role;
+use crate::credential_keys::CredentialKeys;
 use crate::sandbox::Confinement;
 use crate::state::{AppState, SequencerStatus};
 
@@ -30,6 +31,8 @@ pub struct Health {
     pub detector: Option<ModelBody>,
     /// Which fences the processes get that parse uploads.
     pub sandbox: SandboxBody,
+    /// Who signs the files that are made.
+    pub content_credentials: CredentialsBody,
     /// `running`, `elsewhere` (in another process) or `ended`.
     pub sequencer: String,
     /// What should be looked at.
@@ -85,6 +88,32 @@ pub struct SandboxBody {
     pub resource_limits: bool,
     /// System calls outside a short list fail.
     pub system_call_filter: bool,
+}
+
+/// Who signs the files that are made (Content Credentials).
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct CredentialsBody {
+    /// Subject of the signing certificate.
+    pub signer: String,
+    /// Its issuer.
+    pub issuer: String,
+    /// Whether the issuer is a root of this service's own, which nobody else trusts unless they take
+    /// the file `retrace-root.pem`.
+    pub own_root: bool,
+    /// When the chain expires, in seconds since 1970.
+    pub valid_until_s: i64,
+}
+
+impl From<&CredentialKeys> for CredentialsBody {
+    fn from(keys: &CredentialKeys) -> Self {
+        let chain = keys.signer.chain();
+        Self {
+            signer: chain.subject().to_owned(),
+            issuer: chain.issuer().to_owned(),
+            own_root: keys.own_root,
+            valid_until_s: chain.valid_until_s(),
+        }
+    }
 }
 
 impl From<Confinement> for SandboxBody {
@@ -172,6 +201,7 @@ pub fn health(state: &AppState) -> Health {
             digest: slot.identity.digest.to_string(),
         }),
         sandbox: state.confinement.into(),
+        content_credentials: (&state.credentials).into(),
         sequencer: match sequencer {
             SequencerStatus::Running => "running",
             SequencerStatus::Elsewhere => "elsewhere",

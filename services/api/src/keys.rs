@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use credentials::CredentialsError;
 use provenance::{
     CheckpointSigner, EntrySigner, ProvenanceError, PublicKeys, SecretSeed, WitnessSigner,
 };
@@ -47,6 +48,14 @@ pub enum KeyError {
         /// Why.
         source: ProvenanceError,
     },
+    /// Key or certificates of Content Credentials cannot be used.
+    #[error("{} cannot be used: {source}", path.display())]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// Why: of certificates the rule that one breaks.
+        source: CredentialsError,
+    },
 }
 
 /// The signing keys of one log.
@@ -78,13 +87,7 @@ impl Keys {
     /// # Errors
     /// See [`KeyError`]. No key is ever replaced.
     pub fn open(state: &Path, origin: &str) -> Result<Self, KeyError> {
-        let folder = state.join("keys");
-        let at_folder = |source| KeyError::File {
-            path: folder.clone(),
-            source,
-        };
-        fs::create_dir_all(&folder).map_err(at_folder)?;
-        fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(at_folder)?;
+        let folder = make_keys_folder(state)?;
         let (entries, entries_new) = seed(&folder.join(ENTRIES_FILE))?;
         let (checkpoint, checkpoint_new) = seed(&folder.join(CHECKPOINT_FILE))?;
         let unusable = |source| KeyError::Unusable {
@@ -110,6 +113,16 @@ impl Keys {
 /// # Errors
 /// See [`KeyError`]. No key is ever replaced.
 pub fn open_witness(state: &Path, name: &str) -> Result<WitnessSigner, KeyError> {
+    let folder = make_keys_folder(state)?;
+    let (seed, _) = seed(&folder.join(WITNESS_FILE))?;
+    WitnessSigner::from_seed(name, seed).map_err(|source| KeyError::Unusable {
+        path: folder,
+        source,
+    })
+}
+
+/// Makes the folder of keys, which nobody else may enter.
+pub(crate) fn make_keys_folder(state: &Path) -> Result<PathBuf, KeyError> {
     let folder = state.join("keys");
     let at_folder = |source| KeyError::File {
         path: folder.clone(),
@@ -117,11 +130,23 @@ pub fn open_witness(state: &Path, name: &str) -> Result<WitnessSigner, KeyError>
     };
     fs::create_dir_all(&folder).map_err(at_folder)?;
     fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(at_folder)?;
-    let (seed, _) = seed(&folder.join(WITNESS_FILE))?;
-    WitnessSigner::from_seed(name, seed).map_err(|source| KeyError::Unusable {
-        path: folder,
+    Ok(folder)
+}
+
+/// Refuses a secret that others may read.
+pub(crate) fn check_mode(path: &Path) -> Result<(), KeyError> {
+    let metadata = fs::metadata(path).map_err(|source| KeyError::File {
+        path: path.to_owned(),
         source,
-    })
+    })?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & FORBIDDEN_MODE != 0 {
+        return Err(KeyError::TooOpen {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    Ok(())
 }
 
 /// Reads a seed file or makes it; says whether it was made.
@@ -151,13 +176,7 @@ fn read_seed(path: &Path) -> Result<SecretSeed, KeyError> {
         path: path.to_owned(),
         source,
     };
-    let mode = fs::metadata(path).map_err(file)?.permissions().mode() & 0o777;
-    if mode & FORBIDDEN_MODE != 0 {
-        return Err(KeyError::TooOpen {
-            path: path.to_owned(),
-            mode,
-        });
-    }
+    check_mode(path)?;
     let text = fs::read_to_string(path).map_err(file)?;
     SecretSeed::parse_hex(&text).map_err(|source| KeyError::Unusable {
         path: path.to_owned(),

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::credential_keys::CredentialKeys;
 use crate::engine::Engine;
 use crate::images::ImageStore;
 use crate::kept_uploads::KeptUploads;
@@ -39,6 +40,8 @@ pub struct AppState {
     pub ledger: Ledger,
     /// Signs entries.
     pub signer: EntrySigner,
+    /// Signs the files that are made.
+    pub credentials: CredentialKeys,
     /// The public halves of the service's keys.
     pub public_keys: PublicKeys,
     /// Generated images.

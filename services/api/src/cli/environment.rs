@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use api::config::{Config, EngineOptions, ORIGIN_DEFAULT};
+use api::config::{Config, CredentialOptions, EngineOptions, ORIGIN_DEFAULT};
 use clap::{Args, ValueEnum};
 use onnx::library::locate_library_from;
 use onnx::{Provider, RuntimeOptions};
 
 use super::failure::Failure;
 
+/// Longest organisation name in a certificate (X.520).
+const OPERATOR_CHARS_MAX: usize = 64;
 /// Where the service keeps its state when nobody says.
 const STATE_DEFAULT: &str = "./retrace-state/";
 
@@ -74,6 +76,57 @@ pub struct StateArgs {
     origin: String,
 }
 
+/// Options of every command that signs files.
+#[derive(Debug, Args, Clone)]
+#[command(next_help_heading = "Content Credentials")]
+pub struct CredentialArgs {
+    /// Who runs this service, as the files that it makes say [default: the log's name]
+    #[arg(long, env = "RETRACE_OPERATOR", value_name = "NAME", value_parser = operator)]
+    operator: Option<String>,
+
+    /// Own certificate chain, PEM, the signing certificate first [default: made in keys/ of the
+    /// state folder, under a root of its own that nobody else trusts]
+    #[arg(
+        long,
+        env = "RETRACE_CREDENTIAL_CHAIN",
+        value_name = "FILE",
+        requires = "credential_key"
+    )]
+    credential_chain: Option<PathBuf>,
+
+    /// Private key of that chain, PKCS#8 PEM, mode 600
+    #[arg(
+        long,
+        env = "RETRACE_CREDENTIAL_KEY",
+        value_name = "FILE",
+        requires = "credential_chain"
+    )]
+    credential_key: Option<PathBuf>,
+}
+
+impl CredentialArgs {
+    /// The service's configuration with these options in it.
+    pub fn add_to(&self, mut config: Config) -> Config {
+        config.credentials = CredentialOptions {
+            operator: self.operator.clone().unwrap_or(config.origin.clone()),
+            chain: self.credential_chain.clone(),
+            key: self.credential_key.clone(),
+        };
+        config
+    }
+}
+
+/// A name that certificates and manifests can carry.
+fn operator(name: &str) -> Result<String, String> {
+    let printable = name.chars().all(|character| !character.is_control());
+    if name.trim().is_empty() || name.chars().count() > OPERATOR_CHARS_MAX || !printable {
+        return Err(format!(
+            "a name has 1 to {OPERATOR_CHARS_MAX} printable characters"
+        ));
+    }
+    Ok(name.to_owned())
+}
+
 /// The execution providers, as the command line spells them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ProviderName {
@@ -117,6 +170,7 @@ impl StateArgs {
     /// The service's configuration on this state.
     pub fn config(&self, engine: EngineOptions) -> Config {
         Config {
+            credentials: CredentialOptions::of(&self.origin),
             database_url: self.database_url.clone(),
             origin: self.origin.clone(),
             engine,

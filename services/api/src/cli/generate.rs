@@ -17,7 +17,7 @@ use onnx::{GenerateRequest, GeneratedImage, Generation, ModelIdentity, Truncated
 use provenance::Digest;
 use serde_json::{Value, json};
 
-use super::environment::{EngineArgs, StateArgs};
+use super::environment::{CredentialArgs, EngineArgs, StateArgs};
 use super::failure::Failure;
 use super::generate_settings::Further;
 use super::{Outcome, npy, progress};
@@ -42,6 +42,7 @@ Examples:
 Without --offline every image is signed and appended to the ledger before it is written. Beside
 NAME.png lie NAME.bundle (the offline proof) and NAME.json (the request and its entry); the public
 keys are in retrace.pub. With --offline nothing is signed, and file and JSON say so.
+Signed files carry Content Credentials.
 Prompt and settings stand in each signed file, as other tools write them, unless --no-parameters.
 Of starting latents the entry states the digest, of pictures and masks a salted commitment.";
 
@@ -112,6 +113,9 @@ pub struct Generate {
 
     #[command(flatten)]
     state: StateArgs,
+
+    #[command(flatten)]
+    credentials: CredentialArgs,
 }
 
 fn generative_scheduler(name: &str) -> Result<SchedulerKind, String> {
@@ -167,7 +171,8 @@ impl Generate {
 
     /// Signed and recorded.
     async fn recorded(&self) -> Outcome {
-        let mut config = self.state.config(self.engine.options(self.model.clone()));
+        let config = self.state.config(self.engine.options(self.model.clone()));
+        let mut config = self.credentials.add_to(config);
         config.limits = Self::limits();
         let services = Services::open(config).await?;
         let outcome = self.record(services.state()).await;

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use api::config::EngineOptions;
+use api::credential_keys::{CredentialKeys, ROOTS_PUBLIC_FILE};
 use api::keys::PUBLIC_KEY_FILE;
 use api::startup::Storage;
 use clap::{Args, Subcommand, ValueEnum};
@@ -12,7 +13,7 @@ use provenance::{Digest, PublicKeys};
 use serde_json::{Value, json};
 
 use super::Outcome;
-use super::environment::StateArgs;
+use super::environment::{CredentialArgs, StateArgs};
 use super::failure::Failure;
 
 const EXAMPLES: &str = "\
@@ -21,6 +22,7 @@ Examples:
   retrace key list
   retrace key revoke 3
   retrace key show > retrace.pub
+  retrace key dev-ca --operator Newsroom
 
 A client's key is shown once and kept only as a hash. As soon as one valid key exists, the service
 asks every caller for one; without any, it listens on loopback addresses only.";
@@ -57,6 +59,18 @@ enum KeyCommand {
     Revoke {
         /// Number of the key, as `retrace key list` shows it
         id: i64,
+        #[command(flatten)]
+        shared: Shared,
+    },
+    /// Make a certificate chain of our own that signs the files made here: root and signing
+    /// certificate, Ed25519, valid for ten years. The first start of the service makes one by itself
+    #[command(after_help = EXAMPLES)]
+    DevCa {
+        /// Make a new chain where there is one; files signed before stay as they are
+        #[arg(long)]
+        replace: bool,
+        #[command(flatten)]
+        credentials: CredentialArgs,
         #[command(flatten)]
         shared: Shared,
     },
@@ -113,6 +127,11 @@ impl Key {
             } => create(&name, &scopes, &shared),
             KeyCommand::List { shared } => list(&shared),
             KeyCommand::Revoke { id, shared } => revoke(ClientId::new(id), &shared),
+            KeyCommand::DevCa {
+                replace,
+                credentials,
+                shared,
+            } => dev_ca(replace, &credentials, &shared),
             KeyCommand::Show { shared } => show(&shared),
         }
     }
@@ -180,6 +199,45 @@ fn revoke(id: ClientId, shared: &Shared) -> Outcome {
         println!("{}", json!({ "id": id.get(), "revoked": true }));
     } else {
         println!("Key {id} is revoked.");
+    }
+    Ok(())
+}
+
+/// Makes the chain that signs files; it needs no database.
+fn dev_ca(replace: bool, credentials: &CredentialArgs, shared: &Shared) -> Outcome {
+    let config = credentials.add_to(shared.state.config(EngineOptions::default()));
+    let (state, options) = (&config.state, &config.credentials);
+    if options.own_files().is_some() {
+        return Err(Failure::usage(
+            "a chain is made for a service without one: leave out --credential-chain and \
+             --credential-key",
+        ));
+    }
+    if !replace && CredentialKeys::exist(state, options) {
+        return Err(Failure::does_not_hold(
+            "there is a certificate chain already; --replace makes a new one",
+        ));
+    }
+    std::fs::create_dir_all(state).map_err(Failure::environment)?;
+    let now_s = Timestamp::now().as_second();
+    let keys = CredentialKeys::replace(state, options, now_s).map_err(Failure::environment)?;
+    let chain = keys.signer.chain();
+    let root = state.join(ROOTS_PUBLIC_FILE);
+    let valid_until = time(chain.valid_until_s().saturating_mul(1_000));
+    if shared.json {
+        let report = json!({
+            "signer": chain.subject(),
+            "issuer": chain.issuer(),
+            "valid_until": valid_until,
+            "root_path": root,
+        });
+        println!("{report}");
+    } else {
+        println!("signer       {}", chain.subject());
+        println!("issuer       {}", chain.issuer());
+        println!("valid until  {valid_until}");
+        println!("root         {}", root.display());
+        eprintln!("Nobody else trusts this root unless they take that file as a trust anchor.");
     }
     Ok(())
 }

@@ -71,7 +71,7 @@ enum Command {
     Trace(trace::TraceArgs),
     /// Turn an image into noise and back with the generator
     Invert(invert::Invert),
-    /// Make, list and revoke the keys of clients, and show the public keys
+    /// Make, list and revoke the keys of clients, show the public keys, make a certificate chain
     Key(key::Key),
     /// Check the whole ledger from its entries
     Ledger(ledger::LedgerArgs),
@@ -119,7 +119,7 @@ fn start_log(command: &Command) {
     let default = match command {
         // The runtime, the database driver and the web server tell every little thing at this level;
         // the last one calls a stranger's unreadable request line an error of the service.
-        Command::Serve(_) => "info,ort=warn,sqlx=warn,actix_server=warn,actix_http=off",
+        Command::Serve(_) => "info,ort=warn,sqlx=warn,c2pa=warn,actix_server=warn,actix_http=off",
         _ => "error",
     };
     let filter = EnvFilter::try_from_env("RETRACE_LOG").unwrap_or_else(|_| EnvFilter::new(default));

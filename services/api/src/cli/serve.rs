@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Outcome;
-use super::environment::{EngineArgs, StateArgs};
+use super::environment::{CredentialArgs, EngineArgs, StateArgs};
 use super::failure::Failure;
 
 const EXAMPLES: &str = "\
@@ -68,15 +68,19 @@ pub struct Serve {
     state: StateArgs,
 
     #[command(flatten)]
+    credentials: CredentialArgs,
+
+    #[command(flatten)]
     limits: Limits,
 }
 
 impl Serve {
     /// Serves until the process is asked to end.
     pub fn run(self) -> Outcome {
-        let mut config = self
+        let config = self
             .state
             .config(self.engine.options(self.generator.clone()));
+        let mut config = self.credentials.add_to(config);
         config.role = self.role;
         config.listen = SocketAddr::new(self.host, self.port);
         config.limits = self.limits.clone();

@@ -53,6 +53,7 @@ impl From<WorkError> for Problem {
             WorkError::Signing(_)
             | WorkError::Images(_)
             | WorkError::Encode(_)
+            | WorkError::Credentials(_)
             | WorkError::Interrupted => Problem::internal(&error),
         }
     }

@@ -1,8 +1,8 @@
 //! Start-up and shutdown.
 //!
 //! The order: limits, native parts, ONNX Runtime and models against their manifest, signing
-//! keys, Postgres (the private cluster where none is given), ledger, the child that parses
-//! uploads, sequencer, port, workers. Whatever is missing or refused ends the start with one clear error,
+//! keys, Postgres (the private cluster where none is given), ledger, the key that signs files, the
+//! child that parses uploads, sequencer, port, workers. Whatever is missing or refused ends the start with one clear error,
 //! before anything is answered.
 //!
 //! What a role leaves out: `api` opens no generator and has no workers, `worker` makes no keys, has

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::workers::Workers;
 use super::{StartupError, Storage, storage};
 use crate::config::{Config, Limits, Role};
+use crate::credential_keys::CredentialKeys;
 use crate::engine::Engine;
 use crate::images::ImageStore;
 use crate::kept_uploads::KeptUploads;
@@ -20,7 +21,7 @@ use crate::metrics;
 use crate::sandbox::Sandbox;
 use crate::state::{AppState, SequencerStatus};
 use crate::turns::{InFlight, Turns};
-use crate::work::{BatchTerms, Batches, Idempotency};
+use crate::work::{BatchTerms, Batches, Idempotency, now_ms};
 
 /// Models, ledger and sequencer, ready for journeys.
 pub struct Services {
@@ -45,6 +46,7 @@ impl Services {
             ledger,
             cluster,
         } = Storage::open(&config).await?;
+        let credentials = open_credentials(&config)?;
         let sandbox = Sandbox::new(config.parser.as_deref(), &config.limits);
         let confinement = sandbox.probe().await?;
         if !confinement.system_call_filter {
@@ -69,6 +71,7 @@ impl Services {
             engine: Arc::new(engine),
             ledger: ledger.clone(),
             signer: keys.entries,
+            credentials,
             public_keys: keys.public,
             images,
             cases,
@@ -143,6 +146,30 @@ impl Services {
         storage::close(self.ledger, self.cluster).await?;
         sequenced.map_err(StartupError::Sequencer)
     }
+}
+
+/// Opens the key and certificates that sign files, making the service's own where none are set. A
+/// worker makes none: all processes sign files under one root.
+fn open_credentials(config: &Config) -> Result<CredentialKeys, StartupError> {
+    if config.role == Role::Worker && !CredentialKeys::exist(&config.state, &config.credentials) {
+        let folder = config.state.join("keys");
+        return Err(StartupError::NoKeys { folder });
+    }
+    let now_s = i64::try_from(now_ms() / 1_000).expect("the clock is within the calendar");
+    let opened = CredentialKeys::open(&config.state, &config.credentials, now_s)?;
+    let chain = opened.signer.chain();
+    if opened.own_root {
+        let (signer, made) = (chain.subject(), opened.created);
+        tracing::info!(
+            signer,
+            made,
+            "content credentials are signed under a root of our own, which nobody else trusts; give \
+             out retrace-root.pem, or set a certificate chain that others know"
+        );
+    } else {
+        tracing::info!(signer = chain.subject(), issuer = chain.issuer(), "content credentials");
+    }
+    Ok(opened)
 }
 
 /// Opens the stores of generated images and of kept uploads.

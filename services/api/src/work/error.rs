@@ -1,5 +1,6 @@
 //! Why a journey did not reach its end.
 
+use credentials::CredentialsError;
 use ledger::LedgerError;
 use onnx::OnnxError;
 use provenance::ProvenanceError;
@@ -92,6 +93,9 @@ pub enum WorkError {
     /// The picture that was made cannot be encoded.
     #[error("the image cannot be encoded: {0}")]
     Encode(#[source] media::MediaError),
+    /// The file that was made cannot be signed.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// The work panicked or was aborted.
     #[error("the work was interrupted")]
     Interrupted,

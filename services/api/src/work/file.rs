@@ -1,8 +1,12 @@
 //! The file of an image: format, texts inside it, digests.
 
+use credentials::{
+    CredentialSigner, CredentialsError, Ingredient, ModelStatement, Operator, Software, Statement,
+    Work,
+};
 use media::{Format, HashAndQuality, MediaError, perceptual_hash, pixel_preimage};
-use onnx::{GeneratedImage, Picture};
-use provenance::Digest;
+use onnx::{GeneratedImage, Picture, Task};
+use provenance::{Digest, RecordedModel};
 
 use super::WorkError;
 use super::order::FileOptions;
@@ -63,6 +67,59 @@ pub(super) fn encode(
         pixel_sha256: Digest::of(&pixel_preimage(width, height, pixels)),
         perceptual: perceptual_hash(width, height, pixels),
     })
+}
+
+/// What the manifest of one image says, ready for another thread.
+#[derive(Debug)]
+pub(super) struct ManifestText {
+    pub(super) format: Format,
+    pub(super) operator: String,
+    pub(super) log: String,
+    pub(super) model: RecordedModel,
+    pub(super) task: Task,
+    pub(super) ingredient: Option<Ingredient>,
+    pub(super) request_id: String,
+    pub(super) image_index: u32,
+    pub(super) created_at_ms: u64,
+}
+
+impl ManifestText {
+    /// The file with its manifest, which covers every other byte of it.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub(super) fn sign(
+        &self,
+        signer: &CredentialSigner,
+        file: Vec<u8>,
+    ) -> Result<Vec<u8>, CredentialsError> {
+        let digest = self.model.digest.to_string();
+        let work = match (&self.ingredient, self.task) {
+            (None, _) => Work::Created,
+            (Some(ingredient), Task::Inpainting) => Work::Composed(ingredient),
+            (Some(ingredient), _) => Work::Edited(ingredient),
+        };
+        let statement = Statement {
+            format: self.format,
+            software: Software {
+                name: "Retrace",
+                version: env!("CARGO_PKG_VERSION"),
+            },
+            operator: Operator {
+                name: &self.operator,
+                log: &self.log,
+            },
+            model: ModelStatement {
+                name: &self.model.name,
+                digest: &digest,
+            },
+            work,
+            request_id: &self.request_id,
+            image_index: self.image_index,
+            created_at_ms: self.created_at_ms,
+        };
+        signer.sign(file, &statement)
+    }
 }
 
 /// A picture of the way to an image, which is neither signed nor recorded. A PNG says so.

@@ -14,7 +14,7 @@ use provenance::{
 };
 
 use super::batches::Admission;
-use super::file::PictureFile;
+use super::file::{ManifestText, PictureFile};
 use super::idempotency::Claim;
 use super::jobs::{self, JobOutcome, Truncated};
 use super::{GenerateOrder, IdempotencyKey, Plan, WorkError, draw_salt, now_ms};
@@ -328,7 +328,8 @@ impl Commission {
         })
     }
 
-    /// Encodes an image, stores it durably and states it in an entry.
+    /// Encodes an image, signs and stores its file durably, and states it in an entry. The digest is
+    /// that of the file with its manifest, so the manifest cannot hold the ledger's proof.
     async fn store(
         &self,
         stamp: &Stamp<'_>,
@@ -336,6 +337,7 @@ impl Commission {
         image: &GeneratedImage,
     ) -> Result<Stored, WorkError> {
         let (width, height) = (image.width, image.height);
+        let image_index = u32::try_from(index).expect("limits keep images countable");
         let slot = self.state.engine.generator()?;
         let parameters = self
             .plan
@@ -354,13 +356,14 @@ impl Commission {
             parameters.as_deref(),
         )?;
         let images = self.state.images.clone();
-        let (file, sha256) = tokio::task::spawn_blocking(move || {
-            let digest = images.put(&bytes)?;
-            Ok((bytes, digest))
-        })
-        .await
-        .map_err(|_| WorkError::Interrupted)?
-        .map_err(WorkError::Images)?;
+        let signer = Arc::clone(&self.state.credentials.signer);
+        let manifest = self.manifest(stamp, image_index)?;
+        let stored = tokio::task::spawn_blocking(move || {
+            let file = manifest.sign(&signer, bytes)?;
+            let digest = images.put(&file).map_err(WorkError::Images)?;
+            Ok::<_, WorkError>((file, digest))
+        });
+        let (file, sha256) = stored.await.unwrap_or(Err(WorkError::Interrupted))?;
         let image_facts = RecordedImage {
             sha256,
             pixel_sha256,
@@ -372,7 +375,7 @@ impl Commission {
         let prompt = self.plan.committed_prompt();
         let entry = GenerationEntry {
             request_id: stamp.request_id.to_owned(),
-            image_index: u32::try_from(index).expect("limits keep images countable"),
+            image_index,
             created_at_ms: stamp.created_at_ms,
             client: self.client.clone(),
             image: image_facts,
@@ -392,6 +395,23 @@ impl Commission {
             entry,
             secret: PromptSecret { salt, prompt },
             previews: Vec::new(),
+        })
+    }
+
+    /// What the manifest of an image says. The prompt is not in it: where it is wanted, it stands in
+    /// the file as other tools write it, under the manifest's hash.
+    fn manifest(&self, stamp: &Stamp<'_>, image_index: u32) -> Result<ManifestText, WorkError> {
+        let config = &self.state.config;
+        Ok(ManifestText {
+            format: self.plan.file.format,
+            operator: config.credentials.operator.clone(),
+            log: config.origin.clone(),
+            model: self.model()?,
+            task: self.plan.task,
+            ingredient: self.plan.ingredient.clone(),
+            request_id: stamp.request_id.to_owned(),
+            image_index,
+            created_at_ms: stamp.created_at_ms,
         })
     }
 

@@ -139,6 +139,7 @@ mod tests {
                 width: 1,
                 height: 1,
                 rgb: vec![1, 2, 3],
+                ingredient: credentials::Ingredient::without_manifest(media::Format::Png),
             }),
             ..GenerateOrder::new("a red heart")
         };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
+use credentials::Ingredient;
 use diffusion::SchedulerKind;
 use diffusion::seed::image_seed;
 use onnx::{GenerateRequest, Generation, Mask, Picture, Task};
@@ -45,6 +46,8 @@ pub struct Plan {
     request: GenerateRequest,
     /// Digests of the uploaded files: the initial image, the mask.
     sources: Vec<Digest>,
+    /// What a manifest says about the initial image.
+    pub(super) ingredient: Option<Ingredient>,
     latents: Option<OwnLatents>,
     last_latents: Option<LatentsSink>,
 }
@@ -72,7 +75,9 @@ impl GenerateOrder {
         let drawn = || self.latents.as_ref().map_or_else(draw_seed, |_| 0);
         let init = self.init_image.iter().map(|picture| picture.sha256);
         let mask = self.mask.iter().map(|mask| mask.sha256);
+        let ingredient = self.init_image.as_ref();
         Ok(Plan {
+            ingredient: ingredient.map(|picture| picture.ingredient.clone()),
             prompt: self.prompt.clone(),
             negative_prompt: self.negative_prompt.clone(),
             seed: self.seed.unwrap_or_else(drawn),

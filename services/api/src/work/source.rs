@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::engine::general_purpose::STANDARD;
+use credentials::Ingredient;
 use media::Decoded;
 use ndarray::{Array4, Axis};
 use provenance::Digest;
@@ -25,6 +26,8 @@ pub struct SourcePicture {
     /// 8-bit RGB, rows from the top; transparency lies on white.
     #[serde(with = "in_base64")]
     pub rgb: Vec<u8>,
+    /// What the manifest of an image that is made from it will say about it.
+    pub ingredient: Ingredient,
 }
 
 /// Where a source picture is painted over, parsed in the confined child.
@@ -159,6 +162,7 @@ impl SourcePicture {
             sha256,
             width: decoded.width,
             height: decoded.height,
+            ingredient: Ingredient::without_manifest(decoded.format),
             rgb: decoded.rgb,
         })
     }
@@ -295,6 +299,7 @@ mod tests {
             width: 1,
             height: 2,
             rgb: vec![0, 127, 255, 1, 2, 3],
+            ingredient: Ingredient::without_manifest(media::Format::Png),
         };
         let json = serde_json::to_string(&picture).unwrap();
         let again: SourcePicture = serde_json::from_str(&json).unwrap();

@@ -1,0 +1,264 @@
+//! The key and certificates with which files are signed (Content Credentials). They are apart from
+//! the ledger's keys: one key, one purpose.
+
+use std::fs::{self, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use credentials::{CertificateChain, CredentialSigner, CredentialsError, DevChain, Key};
+
+use crate::config::CredentialOptions;
+use crate::images::sync_folder;
+use crate::keys::{KeyError, check_mode, make_keys_folder};
+
+/// Key and chain of our own, in the folder of keys.
+const OWN_FILE: &str = "credentials.pem";
+/// Every root of our own so far, newest first, in the folder of keys.
+const ROOTS_FILE: &str = "credential-roots.pem";
+/// A copy of the roots for everybody, in the state folder.
+pub const ROOTS_PUBLIC_FILE: &str = "retrace-root.pem";
+
+/// The line before a certificate in PEM.
+const FIRST_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
+
+/// What signs the files that the service makes.
+#[derive(Debug, Clone)]
+pub struct CredentialKeys {
+    /// The chain with its key.
+    pub signer: Arc<CredentialSigner>,
+    /// Whether the chain ends in a root of our own, which nobody else trusts.
+    pub own_root: bool,
+    /// The roots of our own so far, PEM.
+    pub own_roots_pem: String,
+    /// Whether the chain was made just now.
+    pub created: bool,
+}
+
+impl CredentialKeys {
+    /// Whether they can be opened without making any.
+    #[must_use]
+    pub fn exist(state: &Path, options: &CredentialOptions) -> bool {
+        options.own_files().is_some() || state.join("keys").join(OWN_FILE).is_file()
+    }
+
+    /// Opens the operator's own chain and key where they are set, else the service's, which are made
+    /// where they are missing.
+    ///
+    /// # Errors
+    /// See [`KeyError`]; of certificates the rule that one breaks. Nothing is ever replaced.
+    pub fn open(
+        state: &Path,
+        options: &CredentialOptions,
+        now_s: i64,
+    ) -> Result<Self, KeyError> {
+        let folder = state.join("keys");
+        if let Some((chain, key)) = options.own_files() {
+            let signer = brought(chain, key, now_s)?;
+            return Ok(Self {
+                signer: Arc::new(signer),
+                own_root: false,
+                own_roots_pem: read_or_empty(&folder.join(ROOTS_FILE))?,
+                created: false,
+            });
+        }
+        let path = folder.join(OWN_FILE);
+        let created = !path.exists() && make(state, &options.operator, now_s)?;
+        let signer = read_own(&path, now_s)?;
+        // A crash before this leaves a chain whose root is not among our own: the next start adds it.
+        let own_roots_pem = with_root_of(signer.chain().pem(), &folder.join(ROOTS_FILE))?;
+        write_public(&state.join(ROOTS_PUBLIC_FILE), &own_roots_pem)?;
+        Ok(Self {
+            signer: Arc::new(signer),
+            own_root: true,
+            own_roots_pem,
+            created,
+        })
+    }
+
+    /// Replaces the service's chain by a new one. Files that the old one signed keep their
+    /// certificates, and its root stays among our own.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub fn replace(
+        state: &Path,
+        options: &CredentialOptions,
+        now_s: i64,
+    ) -> Result<Self, KeyError> {
+        let folder = state.join("keys");
+        let path = folder.join(OWN_FILE);
+        if path.exists() {
+            let old = Key::new(fs::read_to_string(&path).map_err(at(&path))?);
+            with_root_of(old.pem(), &folder.join(ROOTS_FILE))?;
+            // A crash behind this leaves no chain: the next start makes one.
+            fs::remove_file(&path).map_err(at(&path))?;
+        }
+        Self::open(state, options, now_s)
+    }
+}
+
+/// Makes a chain and writes it unless another process was faster; says whether it was written.
+fn make(state: &Path, operator: &str, now_s: i64) -> Result<bool, KeyError> {
+    let path = make_keys_folder(state)?.join(OWN_FILE);
+    let made = DevChain::make(operator, now_s).map_err(unusable(&path))?;
+    let text = Key::new(format!("{}{}", made.key.pem(), made.chain.pem()));
+    match write_secret(&path, text.pem().as_bytes(), false) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(source) => Err(KeyError::File { path, source }),
+    }
+}
+
+/// The roots of our own with that of a chain, the last certificate of its text. It is added to their
+/// file where it is missing.
+fn with_root_of(chain: &str, roots: &Path) -> Result<String, KeyError> {
+    let known = read_or_empty(roots)?;
+    let root = chain.rfind(FIRST_CERTIFICATE).map(|start| &chain[start..]);
+    match root.map(str::trim_end) {
+        Some(root) if !known.contains(root) => {
+            let all = format!("{root}\n{known}");
+            write_secret(roots, all.as_bytes(), true).map_err(at(roots))?;
+            Ok(all)
+        }
+        _ => Ok(known),
+    }
+}
+
+/// Reads the service's own key and chain from their one file.
+fn read_own(path: &Path, now_s: i64) -> Result<CredentialSigner, KeyError> {
+    check_mode(path)?;
+    let text = Key::new(fs::read_to_string(path).map_err(at(path))?);
+    let start = text.pem().find(FIRST_CERTIFICATE).unwrap_or_default();
+    let (key, chain) = text.pem().split_at(start);
+    join(chain, &Key::new(key.to_owned()), now_s).map_err(unusable(path))
+}
+
+/// Reads the operator's own chain and key.
+fn brought(chain: &Path, key: &Path, now_s: i64) -> Result<CredentialSigner, KeyError> {
+    check_mode(key)?;
+    let certificates = fs::read_to_string(chain).map_err(at(chain))?;
+    let private = Key::new(fs::read_to_string(key).map_err(at(key))?);
+    join(&certificates, &private, now_s).map_err(|source| match source {
+        CredentialsError::Key { .. } => unusable(key)(source),
+        _ => unusable(chain)(source),
+    })
+}
+
+fn join(chain: &str, key: &Key, now_s: i64) -> Result<CredentialSigner, CredentialsError> {
+    CredentialSigner::new(CertificateChain::parse(chain, now_s)?, key)
+}
+
+fn read_or_empty(path: &Path) -> Result<String, KeyError> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        read => read.map_err(at(path)),
+    }
+}
+
+/// Writes a file that nobody else may read, completely or not at all.
+fn write_secret(path: &Path, bytes: &[u8], replace: bool) -> io::Result<()> {
+    let folder = path.parent().expect("a key lies in the folder of keys");
+    // Temporary files are made with mode 600 and keep it.
+    let mut file = tempfile::Builder::new()
+        .prefix(".new-")
+        .tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    let persisted = match replace {
+        true => file.persist(path),
+        false => file.persist_noclobber(path),
+    };
+    persisted.map_err(|refused| refused.error)?;
+    sync_folder(folder)
+}
+
+fn write_public(path: &Path, text: &str) -> Result<(), KeyError> {
+    if fs::read_to_string(path).is_ok_and(|written| written == text) {
+        return Ok(());
+    }
+    fs::write(path, text).map_err(at(path))?;
+    fs::set_permissions(path, Permissions::from_mode(0o644)).map_err(at(path))
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> KeyError {
+    let path = path.to_owned();
+    move |source| KeyError::File { path, source }
+}
+
+fn unusable(path: &Path) -> impl FnOnce(CredentialsError) -> KeyError {
+    let path: PathBuf = path.to_owned();
+    move |source| KeyError::Credentials { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-27, in seconds since 1970.
+    const NOW_S: i64 = 1_795_737_600;
+
+    fn open(state: &Path) -> Result<CredentialKeys, KeyError> {
+        CredentialKeys::open(state, &CredentialOptions::of("test.local"), NOW_S)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_chain_is_made_once_with_mode_600_and_read_again() {
+        let state = tempfile::tempdir().unwrap();
+        let first = open(state.path()).unwrap();
+        assert!(first.created && first.own_root);
+        let again = open(state.path()).unwrap();
+        assert!(!again.created);
+        assert_eq!(again.signer.chain(), first.signer.chain());
+        assert_eq!(mode(&state.path().join("keys").join(OWN_FILE)), 0o600);
+        let public = fs::read_to_string(state.path().join(ROOTS_PUBLIC_FILE)).unwrap();
+        assert_eq!(public.matches("BEGIN CERTIFICATE").count(), 1);
+        assert!(!public.contains("PRIVATE"));
+    }
+
+    #[test]
+    fn a_replaced_chain_leaves_its_root_among_our_own() {
+        let state = tempfile::tempdir().unwrap();
+        let first = open(state.path()).unwrap();
+        let options = CredentialOptions::of("test.local");
+        let second = CredentialKeys::replace(state.path(), &options, NOW_S).unwrap();
+        assert_ne!(second.signer.chain(), first.signer.chain());
+        assert!(second.own_roots_pem.ends_with(&first.own_roots_pem));
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused() {
+        let state = tempfile::tempdir().unwrap();
+        open(state.path()).unwrap();
+        let path = state.path().join("keys").join(OWN_FILE);
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let error = open(state.path()).unwrap_err();
+        assert!(error.to_string().contains("644"), "{error}");
+    }
+
+    #[test]
+    fn an_operators_chain_is_used_and_a_foreign_key_refused() {
+        let state = tempfile::tempdir().unwrap();
+        let [own, other] = [1, 2].map(|_| DevChain::make("Newsroom", NOW_S).unwrap());
+        let (chain, key) = (state.path().join("chain.pem"), state.path().join("key.pem"));
+        fs::write(&chain, own.chain.pem()).unwrap();
+        fs::write(&key, own.key.pem()).unwrap();
+        fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+        let options = CredentialOptions {
+            chain: Some(chain.clone()),
+            key: Some(key.clone()),
+            ..CredentialOptions::of("Newsroom")
+        };
+        let opened = CredentialKeys::open(state.path(), &options, NOW_S).unwrap();
+        assert!(!opened.own_root && opened.own_roots_pem.is_empty());
+        assert!(!state.path().join("keys").exists(), "nothing is made");
+        fs::write(&key, other.key.pem()).unwrap();
+        let error = CredentialKeys::open(state.path(), &options, NOW_S).unwrap_err();
+        assert!(error.to_string().contains("does not belong"), "{error}");
+    }
+}

@@ -1,0 +1,27 @@
+//! Content Credentials (C2PA): manifests in outputs, and what the manifests of uploads say.
+//!
+//! A manifest is a signed statement inside a file about how the file came to be. It is bound to the
+//! file's bytes by a hash, so the digest that the ledger records is that of the file with its
+//! manifest, and the ledger's proof travels beside the file. A manifest holds no prompt.
+//!
+//! Nothing here reaches the network: no manifest, no revocation status and no time stamp is fetched.
+
+mod boxes;
+mod chain;
+mod date;
+mod dev_chain;
+mod error;
+mod profile;
+mod read;
+mod settings;
+mod signer;
+mod statement;
+mod write;
+
+pub use chain::{CertificateChain, Key};
+pub use dev_chain::DevChain;
+pub use error::CredentialsError;
+pub use profile::BrokenRule;
+pub use read::{ManifestCaps, ManifestReader, Reading, State};
+pub use signer::CredentialSigner;
+pub use statement::{Ingredient, ModelStatement, Operator, Software, Statement, Work};
