@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use credentials::ManifestCaps;
 use ledger::JobLimits;
 use onnx::Provider;
 
@@ -111,6 +112,8 @@ pub struct CredentialOptions {
     pub chain: Option<PathBuf>,
     /// The private key of that chain.
     pub key: Option<PathBuf>,
+    /// Further trust anchors, PEM. Whoever controls them decides whose uploads are called trusted.
+    pub anchors: Option<PathBuf>,
 }
 
 impl CredentialOptions {
@@ -121,6 +124,7 @@ impl CredentialOptions {
             operator: operator.to_owned(),
             chain: None,
             key: None,
+            anchors: None,
         }
     }
 
@@ -175,6 +179,21 @@ pub struct Limits {
     /// Wall-clock time of the process that parses one upload, in milliseconds
     #[arg(long, env = "RETRACE_PARSER_WALL_MS_MAX", default_value_t = LIMITS.parser_wall_ms_max)]
     pub parser_wall_ms_max: u64,
+    /// Bytes of all Content Credentials of an upload; larger ones are not read
+    #[arg(long, env = "RETRACE_MANIFEST_BYTES_MAX", default_value_t = LIMITS.manifest_bytes_max)]
+    pub manifest_bytes_max: u64,
+    /// Bytes of Content Credentials that an image keeps of the picture it was made from
+    #[arg(long, env = "RETRACE_MANIFEST_CARRIED_BYTES_MAX", default_value_t = LIMITS.manifest_carried_bytes_max)]
+    pub manifest_carried_bytes_max: u64,
+    /// Address space of the process that reads the Content Credentials of one upload, in bytes
+    #[arg(long, env = "RETRACE_MANIFEST_MEMORY_BYTES_MAX", default_value_t = LIMITS.manifest_memory_bytes_max)]
+    pub manifest_memory_bytes_max: u64,
+    /// Processor time of the process that reads the Content Credentials of one upload, in seconds
+    #[arg(long, env = "RETRACE_MANIFEST_CPU_S_MAX", default_value_t = LIMITS.manifest_cpu_s_max)]
+    pub manifest_cpu_s_max: u64,
+    /// Wall-clock time of the process that reads the Content Credentials of one upload, in milliseconds
+    #[arg(long, env = "RETRACE_MANIFEST_WALL_MS_MAX", default_value_t = LIMITS.manifest_wall_ms_max)]
+    pub manifest_wall_ms_max: u64,
     /// Bytes of a JSON request without an upload in it
     #[arg(long, env = "RETRACE_JSON_BYTES_MAX", default_value_t = LIMITS.json_bytes_max)]
     pub json_bytes_max: usize,
@@ -279,6 +298,11 @@ const LIMITS: Limits = Limits {
     parser_memory_bytes_max: 2 << 30,
     parser_cpu_s_max: 20,
     parser_wall_ms_max: 30_000,
+    manifest_bytes_max: 8 << 20,
+    manifest_carried_bytes_max: 1 << 20,
+    manifest_memory_bytes_max: 512 << 20, // the program itself takes most of it
+    manifest_cpu_s_max: 2,
+    manifest_wall_ms_max: 5_000,
     json_bytes_max: 64 << 10,
     prompt_bytes_max: 2_000,
     images_per_request_max: 8,
@@ -365,6 +389,7 @@ impl Limits {
     /// Name, value, least and most of every limit that is a whole number.
     fn bounds(&self) -> Vec<Bound> {
         let mut bounds = self.bounds_of_uploads().to_vec();
+        bounds.extend(self.bounds_of_manifests());
         bounds.extend(self.bounds_of_work());
         bounds.extend(self.bounds_of_batches());
         bounds.extend(self.bounds_of_jobs());
@@ -389,6 +414,23 @@ impl Limits {
             ("case_bytes_max", self.case_bytes_max, KIB, 1 << 50),
             ("case_notes_max", notes_max, 1, 100_000),
             ("cases_per_page_max", per_page_max, 1, 200),
+        ]
+    }
+
+    fn bounds_of_manifests(&self) -> [Bound; 5] {
+        let (bytes, carried) = (self.manifest_bytes_max, self.manifest_carried_bytes_max);
+        let memory = self.manifest_memory_bytes_max;
+        [
+            ("manifest_bytes_max", bytes, KIB, GIB),
+            ("manifest_carried_bytes_max", carried, KIB, 8 << 20),
+            ("manifest_memory_bytes_max", memory, 64 << 20, 1 << 40),
+            ("manifest_cpu_s_max", self.manifest_cpu_s_max, 1, 600),
+            (
+                "manifest_wall_ms_max",
+                self.manifest_wall_ms_max,
+                1,
+                600_000,
+            ),
         ]
     }
 
@@ -554,6 +596,15 @@ impl Limits {
             pixels_max: self.upload_pixels_max,
             decoder_alloc_bytes_max: self.decoder_alloc_bytes_max,
             ..media::Limits::default()
+        }
+    }
+
+    /// The caps on the Content Credentials of uploads.
+    #[must_use]
+    pub fn manifests(&self) -> ManifestCaps {
+        ManifestCaps {
+            manifest_bytes_max: self.manifest_bytes_max,
+            carried_bytes_max: self.manifest_carried_bytes_max,
         }
     }
 

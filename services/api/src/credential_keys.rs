@@ -7,7 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use credentials::{CertificateChain, CredentialSigner, CredentialsError, DevChain, Key};
+use credentials::{
+    CertificateChain, CredentialSigner, CredentialsError, DevChain, Key, ManifestCaps,
+    ManifestReader,
+};
 
 use crate::config::CredentialOptions;
 use crate::images::sync_folder;
@@ -48,11 +51,7 @@ impl CredentialKeys {
     ///
     /// # Errors
     /// See [`KeyError`]; of certificates the rule that one breaks. Nothing is ever replaced.
-    pub fn open(
-        state: &Path,
-        options: &CredentialOptions,
-        now_s: i64,
-    ) -> Result<Self, KeyError> {
+    pub fn open(state: &Path, options: &CredentialOptions, now_s: i64) -> Result<Self, KeyError> {
         let folder = state.join("keys");
         if let Some((chain, key)) = options.own_files() {
             let signer = brought(chain, key, now_s)?;
@@ -97,6 +96,39 @@ impl CredentialKeys {
         }
         Self::open(state, options, now_s)
     }
+}
+
+impl CredentialKeys {
+    /// The certificates under which signers of uploads are trusted, PEM: our own roots, the last
+    /// certificate of the chain that signs here, and the operator's anchors.
+    ///
+    /// # Errors
+    /// When the operator's anchors cannot be read.
+    pub fn anchors(&self, options: &CredentialOptions) -> Result<String, KeyError> {
+        let chain = self.signer.chain().pem();
+        let last = chain.rfind(FIRST_CERTIFICATE).map(|start| &chain[start..]);
+        let own = format!("{}{}\n", self.own_roots_pem, last.unwrap_or_default());
+        with_further_anchors(own, options)
+    }
+}
+
+/// The trust anchors of a command that opens no keys: our own roots, where the state folder names
+/// any, and the operator's anchors.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn offline_anchors(state: &Path, options: &CredentialOptions) -> Result<String, KeyError> {
+    with_further_anchors(read_or_empty(&state.join(ROOTS_PUBLIC_FILE))?, options)
+}
+
+fn with_further_anchors(own: String, options: &CredentialOptions) -> Result<String, KeyError> {
+    let Some(path) = &options.anchors else {
+        return Ok(own);
+    };
+    let further = fs::read_to_string(path).map_err(at(path))?;
+    // Checked here, where the file can be named: the children that use them cannot say what is wrong.
+    ManifestReader::new(&further, ManifestCaps::default()).map_err(unusable(path))?;
+    Ok(format!("{own}{further}"))
 }
 
 /// Makes a chain and writes it unless another process was faster; says whether it was written.

@@ -57,12 +57,21 @@ pub enum Evidence {
     ContentCredentials {
         /// Whether signature and content binding hold.
         valid: bool,
-        /// Whether the signer is on a trust list.
+        /// Whether the signer is under a trust anchor.
         trusted: bool,
-        /// Who signed, as written in the certificate.
+        /// Who signed, as written in the certificate. Only a trusted one says who it was.
         signer: Option<String>,
         /// Whether the credentials say that a model made the picture.
         says_generated: Option<bool>,
+        /// The program that wrote them, as it calls itself.
+        #[serde(default)]
+        generator: Option<String>,
+        /// The specification's codes of what does not hold, or why they were not read.
+        #[serde(default)]
+        codes: Vec<String>,
+        /// Set where they were not read: over a limit, or unreadable within it.
+        #[serde(default)]
+        refused: bool,
     },
     /// Inversion with the generator of this service: was it made by this model.
     GeneratorInversion {
@@ -184,18 +193,39 @@ impl Evidence {
             Self::GeneratorMark { place, claim } => {
                 format!("{place} names {claim}; anyone can write or remove such a mark")
             }
-            Self::ContentCredentials { valid: false, .. } => {
-                "content credentials are present but do not hold".to_owned()
-            }
             Self::ContentCredentials {
-                trusted, signer, ..
+                refused: true,
+                codes,
+                ..
             } => format!(
-                "content credentials hold, signed by {}, who is {}",
+                "content credentials are present and were not read: {}",
+                codes.join(", ")
+            ),
+            Self::ContentCredentials {
+                valid: false,
+                codes,
+                ..
+            } => format!(
+                "content credentials are present but do not hold ({})",
+                codes.join(", ")
+            ),
+            Self::ContentCredentials {
+                trusted,
+                signer,
+                says_generated,
+                ..
+            } => format!(
+                "content credentials hold, signed by {}, who is {}{}",
                 signer.as_deref().unwrap_or("an unnamed signer"),
                 if *trusted {
-                    "on a trust list"
+                    "under a trust anchor of this service"
                 } else {
-                    "on no trust list"
+                    "under no trust anchor of this service, so that it may be anybody"
+                },
+                match says_generated {
+                    Some(true) => "; they say that a model made the picture or a part of it",
+                    Some(false) => "; they say that no model made the picture",
+                    None => "",
                 }
             ),
             Self::GeneratorInversion {

@@ -177,6 +177,9 @@ fn only_trusted_credentials_can_speak_against_likely_generated() {
         trusted,
         signer: None,
         says_generated: Some(false),
+        generator: None,
+        codes: Vec::new(),
+        refused: false,
     };
     for (trusted, verdict) in [
         (false, Verdict::LikelyGenerated),

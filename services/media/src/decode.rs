@@ -45,6 +45,8 @@ pub struct Decoded {
     pub is_cmyk: bool,
     /// Frames in the file; only the first one is decoded.
     pub frames: u32,
+    /// Whether the file has Content Credentials, which are not read here.
+    pub has_content_credentials: bool,
     /// Bytes behind the container's end, which no viewer shows.
     pub trailing_bytes: u64,
     /// What the quantisation tables say.
@@ -126,6 +128,10 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, MediaError> {
         has_colour_profile: walk.has_colour_profile,
         is_cmyk: walk.is_cmyk,
         frames: header.frames,
+        has_content_credentials: walk
+            .metadata
+            .iter()
+            .any(|raw| matches!(raw, RawMetadata::ContentCredentials(_))),
         trailing_bytes: walk.trailing_bytes,
         quality: QualityEstimate::from_tables(&walk.quantisation_tables),
         metadata,

@@ -22,8 +22,6 @@ pub enum MarkKind {
     DigitalSourceType,
     /// The label that Chinese law asks of generated content (GB 45438-2025, `AIGC`).
     AigcLabel,
-    /// Content Credentials are there; this version does not validate them.
-    ContentCredentials,
     /// The text that this service writes into its own pictures. Unsigned: only the ledger
     /// can confirm it.
     RetraceText,
@@ -88,14 +86,8 @@ pub fn generator_marks(decoded: &Decoded) -> Vec<Mark> {
 
 fn mark_of(item: &MetadataItem) -> Option<Mark> {
     let (kind, generator) = match &item.place {
-        Place::ContentCredentials => {
-            return Some(Mark {
-                kind: MarkKind::ContentCredentials,
-                place: item.place.to_string(),
-                generator: None,
-                statement: "Content Credentials present, not validated in this version".to_owned(),
-            });
-        }
+        // They are no text that anybody can write: their signature is checked elsewhere.
+        Place::ContentCredentials => return None,
         Place::PngText(keyword) => png_text(keyword, &item.value)?,
         Place::Exif(tag) => exif(tag, &item.value)?,
         Place::Xmp(property) => xmp(property, &item.value)?,

@@ -102,6 +102,10 @@ pub struct CredentialArgs {
         requires = "credential_chain"
     )]
     credential_key: Option<PathBuf>,
+
+    /// Certificates under which the signers of uploads are trusted, PEM, beside the service's own root
+    #[arg(long, env = "RETRACE_TRUST_ANCHORS", value_name = "FILE")]
+    trust_anchors: Option<PathBuf>,
 }
 
 impl CredentialArgs {
@@ -111,6 +115,7 @@ impl CredentialArgs {
             operator: self.operator.clone().unwrap_or(config.origin.clone()),
             chain: self.credential_chain.clone(),
             key: self.credential_key.clone(),
+            anchors: self.trust_anchors.clone(),
         };
         config
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::access::Caller;
 use api::config::Limits;
 use api::engine::Engine;
+use api::sandbox::Sandbox;
 use api::startup::Services;
 use api::state::AppState;
 use api::work::{self, GenerateOrder, LatentsSink, OnProgress, OwnLatents, RecordedPicture};
@@ -143,7 +144,7 @@ impl Generate {
         }
     }
 
-    async fn order(&self) -> Result<GenerateOrder, Failure> {
+    async fn order(&self, sandbox: &Sandbox) -> Result<GenerateOrder, Failure> {
         let latents = self.latents.as_deref().map(npy::read).transpose()?;
         let order = GenerateOrder {
             prompt: self.prompt.clone(),
@@ -157,7 +158,7 @@ impl Generate {
             last_latents: self.output_latents.is_some().then(LatentsSink::default),
             ..GenerateOrder::default()
         };
-        self.further.add_to(order).await
+        self.further.add_to(order, sandbox).await
     }
 
     fn limits() -> Limits {
@@ -181,7 +182,7 @@ impl Generate {
 
     async fn record(&self, state: &Arc<AppState>) -> Outcome {
         let bar = progress::bar(0, "generating");
-        let (caller, order) = (Caller::local(), self.order().await?);
+        let (caller, order) = (Caller::local(), self.order(&state.sandbox).await?);
         let last_latents = order.last_latents.clone();
         let on_progress = Some(report_to(&bar));
         let answer = work::generate(state, &caller, order, on_progress).await;
@@ -272,7 +273,9 @@ impl Generate {
         let options = self.engine.options(self.model.clone());
         let engine = Arc::new(Engine::open(&options).map_err(Failure::environment)?);
         let slot = engine.generator().map_err(Failure::environment)?;
-        let plan = self.order().await?.plan(slot, &Self::limits())?;
+        let sandbox = Sandbox::new(None, &Limits::default());
+        let order = self.order(&sandbox).await?;
+        let plan = order.plan(slot, &Self::limits())?;
         let model = slot.model.clone();
         let request = plan.request();
         let settings = request.clone();

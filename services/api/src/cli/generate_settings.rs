@@ -93,21 +93,24 @@ fn sigmas(name: &str) -> Result<SigmaSpread, String> {
 
 impl Further {
     /// The order with these settings; pictures are parsed in confined children.
-    pub async fn add_to(&self, order: GenerateOrder) -> Result<GenerateOrder, Failure> {
+    pub async fn add_to(
+        &self,
+        order: GenerateOrder,
+        sandbox: &Sandbox,
+    ) -> Result<GenerateOrder, Failure> {
         let limits = Limits::default();
-        let sandbox = Sandbox::new(None, &limits);
         let init_image = match &self.init_image {
             None => None,
             Some(path) => {
                 let file = source(path, &limits)?;
-                Some(SourcePicture::parse(&sandbox, file).await?)
+                Some(SourcePicture::parse(sandbox, file).await?)
             }
         };
         let mask = match &self.mask {
             None => None,
             Some(path) => {
                 let file = source(path, &limits)?;
-                Some(SourceMask::parse(&sandbox, file, MaskReading::Brightness).await?)
+                Some(SourceMask::parse(sandbox, file, MaskReading::Brightness).await?)
             }
         };
         Ok(GenerateOrder {

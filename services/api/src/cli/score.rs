@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use api::access::Caller;
 use api::config::Limits;
+use api::credential_keys::offline_anchors;
 use api::engine::Engine;
 use api::sandbox::Sandbox;
 use api::startup::Services;
@@ -14,7 +15,7 @@ use clap::Args;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use super::environment::{EngineArgs, StateArgs};
+use super::environment::{CredentialArgs, EngineArgs, StateArgs};
 use super::failure::Failure;
 use super::score_table::ScoreTable;
 use super::{Outcome, picture_file, picture_list, progress};
@@ -65,6 +66,9 @@ pub struct Score {
 
     #[command(flatten)]
     state: StateArgs,
+
+    #[command(flatten)]
+    credentials: CredentialArgs,
 }
 
 /// What was found about a file, and what the ledger recorded of it.
@@ -116,12 +120,16 @@ impl Score {
     async fn desk(&self) -> Result<Desk, Failure> {
         let options = self.engine.options(None);
         if !self.offline {
-            let services = Services::open(self.state.config(options)).await?;
+            let config = self.credentials.add_to(self.state.config(options));
+            let services = Services::open(config).await?;
             return Ok(Desk::Ledger(services));
         }
         let engine = Engine::open(&options).map_err(Failure::environment)?;
         engine.detector().map_err(Failure::environment)?;
-        let sandbox = Sandbox::new(None, &Limits::default());
+        let config = self.credentials.add_to(self.state.config(options));
+        let anchors = offline_anchors(&config.state, &config.credentials);
+        let anchors = anchors.map_err(Failure::environment)?;
+        let sandbox = Sandbox::new(None, &Limits::default()).trusting(&anchors);
         Ok(Desk::Offline {
             engine: Arc::new(engine),
             sandbox,

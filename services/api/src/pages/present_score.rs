@@ -154,14 +154,11 @@ pub(super) fn evidence(assessment: &Assessment) -> Vec<EvidenceView> {
         ));
     }
     if !has(|finding| matches!(finding, Evidence::ContentCredentials { .. })) {
-        items.push(EvidenceView {
-            title: "Content Credentials".to_owned(),
-            finding: "This version notices them but does not validate them.".to_owned(),
-            limits: "Use a C2PA tool beside this page.".to_owned(),
-            state_class: "unknown",
-            state: "Not examined",
-            link: None,
-        });
+        items.push(clear(
+            "Content Credentials",
+            "The file has none.",
+            "Most platforms remove them. Missing ones show nothing.",
+        ));
     }
     items
 }
@@ -217,7 +214,10 @@ fn item(finding: &Evidence) -> EvidenceView {
         title,
         finding: sentence(&finding.sentence()),
         limits: limits.to_owned(),
-        state_class: if state == "Found" { "found" } else { "clear" },
+        state_class: match state {
+            "Found" | "Trusted" | "Valid" | "Invalid" | "Not read" => "found",
+            _ => "clear",
+        },
         state,
         link,
     }
@@ -260,11 +260,35 @@ fn describe(finding: &Evidence) -> (String, &'static str, &'static str) {
             "A claim of whoever wrote the file. It can be put on a photograph and taken off a \
              generated picture.",
         ),
-        Evidence::ContentCredentials { .. } => (
-            "Content Credentials".to_owned(),
-            "Found",
-            "A valid signature shows who signed, not that the content is true.",
-        ),
+        Evidence::ContentCredentials {
+            valid,
+            trusted,
+            refused,
+            ..
+        } => {
+            let (state, limits) = match (refused, valid, trusted) {
+                (true, ..) => (
+                    "Not read",
+                    "They are over a limit, or break their reader. Such ones are rare in honest files.",
+                ),
+                (_, false, _) => (
+                    "Invalid",
+                    "File, signature or certificate is not what it should be. An editing tool that \
+                     does not know Content Credentials leaves them like this too.",
+                ),
+                (_, _, false) => (
+                    "Valid",
+                    "Nothing was changed since it was signed. Who signed is not known: anybody can \
+                     make a certificate with any name.",
+                ),
+                (_, _, true) => (
+                    "Trusted",
+                    "Nothing was changed since a trusted signer signed it. That shows who signed, not \
+                     that the picture is true.",
+                ),
+            };
+            ("Content Credentials".to_owned(), state, limits)
+        }
         Evidence::GeneratorInversion {
             model,
             made_by_model,
@@ -405,9 +429,29 @@ mod tests {
         let expected = [
             ("This ledger", "Not found"),
             ("Marks of generators", "Not found"),
-            ("Content Credentials", "Not examined"),
+            ("Content Credentials", "Not found"),
         ];
         assert_eq!(states, expected);
+    }
+
+    #[test]
+    fn content_credentials_have_one_of_four_states() {
+        let state = |valid, trusted, refused| {
+            let found = Evidence::ContentCredentials {
+                valid,
+                trusted,
+                signer: None,
+                says_generated: None,
+                generator: None,
+                codes: vec!["assertion.dataHash.mismatch".to_owned()],
+                refused,
+            };
+            evidence(&assessment(None, vec![found]))[0].state
+        };
+        assert_eq!(state(false, false, true), "Not read");
+        assert_eq!(state(false, false, false), "Invalid");
+        assert_eq!(state(true, false, false), "Valid");
+        assert_eq!(state(true, true, false), "Trusted");
     }
 
     #[test]

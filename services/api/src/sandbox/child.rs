@@ -3,8 +3,10 @@
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
+use credentials::ManifestReader;
+
 use super::confine::{Confinement, confine};
-use super::{ChildOptions, Reply};
+use super::{ChildOptions, Errand, Reply, Wanted};
 
 /// Runs the child: confines itself, reads one file from standard input, writes one reply.
 ///
@@ -27,11 +29,46 @@ pub fn child_main() -> ExitCode {
 }
 
 fn answer(options: &ChildOptions, confinement: Confinement) -> std::io::Result<()> {
+    let mut input = std::io::stdin().lock();
+    let mut anchors = String::new();
+    if let Errand::Credentials { anchors_bytes, .. } = options.errand {
+        input
+            .by_ref()
+            .take(anchors_bytes)
+            .read_to_string(&mut anchors)?;
+    }
     let mut bytes = Vec::new();
     // One byte more than allowed, so that the cap refuses the file instead of cutting it.
     let most = options.limits.bytes_max.saturating_add(1);
-    std::io::stdin().lock().take(most).read_to_end(&mut bytes)?;
-    let (reply, pixels) = match media::decode(&bytes, &options.limits) {
+    input.take(most).read_to_end(&mut bytes)?;
+    let (reply, pixels) = match options.errand {
+        Errand::Picture => decode(&bytes, options, confinement),
+        Errand::Credentials {
+            format,
+            caps,
+            wanted,
+            ..
+        } => {
+            let reader = ManifestReader::new(&anchors, caps).map_err(std::io::Error::other)?;
+            let reply = match wanted {
+                Wanted::Reading => Reply::Read(reader.read(&bytes, format)),
+                Wanted::Ingredient => Reply::Ingredient(reader.ingredient(&bytes, format)),
+            };
+            (reply, Vec::new())
+        }
+    };
+    let json = serde_json::to_vec(&reply)?;
+    let length = u32::try_from(json.len()).map_err(std::io::Error::other)?;
+    let mut out = std::io::stdout().lock();
+    out.write_all(&length.to_be_bytes())?;
+    out.write_all(&json)?;
+    out.write_all(&pixels)?;
+    out.flush()
+}
+
+/// Decodes the picture; its pixels come apart.
+fn decode(bytes: &[u8], options: &ChildOptions, confinement: Confinement) -> (Reply, Vec<u8>) {
+    match media::decode(bytes, &options.limits) {
         Ok(mut decoded) => {
             let mut pixels = std::mem::take(&mut decoded.rgb);
             pixels.extend(decoded.alpha.take().unwrap_or_default());
@@ -45,12 +82,5 @@ fn answer(options: &ChildOptions, confinement: Confinement) -> std::io::Result<(
             let (code, message) = (error.code().to_owned(), error.to_string());
             (Reply::Refused { code, message }, Vec::new())
         }
-    };
-    let json = serde_json::to_vec(&reply)?;
-    let length = u32::try_from(json.len()).map_err(std::io::Error::other)?;
-    let mut out = std::io::stdout().lock();
-    out.write_all(&length.to_be_bytes())?;
-    out.write_all(&json)?;
-    out.write_all(&pixels)?;
-    out.flush()
+    }
 }

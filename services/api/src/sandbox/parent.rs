@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use super::confine::Confinement;
-use super::{ChildOptions, Reply, SUBCOMMAND};
+use super::manifest::ManifestLimits;
+use super::{ChildOptions, Errand, Reply, SUBCOMMAND};
 use crate::config::Limits;
 
 /// Room for the JSON part of a reply: metadata items within their limits, and some more.
@@ -63,8 +65,19 @@ pub struct Parsed {
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     program: PathBuf,
-    options: ChildOptions,
+    pub(super) options: ChildOptions,
     wall_ms_max: u64,
+    pub(super) manifests: ManifestLimits,
+    pub(super) anchors: Arc<str>,
+}
+
+/// One exchange with a child.
+pub(super) struct Exchange<'a> {
+    pub(super) options: ChildOptions,
+    pub(super) wall_ms_max: u64,
+    /// What the child reads, one after the other.
+    pub(super) input: [&'a [u8]; 2],
+    pub(super) reply_bytes_max: u64,
 }
 
 impl Sandbox {
@@ -79,8 +92,20 @@ impl Sandbox {
                 limits: limits.media(),
                 memory_bytes_max: limits.parser_memory_bytes_max,
                 cpu_s_max: limits.parser_cpu_s_max,
+                errand: Errand::Picture,
             },
             wall_ms_max: limits.parser_wall_ms_max,
+            manifests: ManifestLimits::new(limits),
+            anchors: Arc::from(""),
+        }
+    }
+
+    /// The same, and trusts signers of Content Credentials under these certificates in PEM.
+    #[must_use]
+    pub fn trusting(self, anchors_pem: &str) -> Self {
+        Self {
+            anchors: Arc::from(anchors_pem),
+            ..self
         }
     }
 
@@ -97,15 +122,27 @@ impl Sandbox {
             };
             return Err(refused(&error));
         }
-        let mut child = self.start()?;
-        let deadline = Duration::from_millis(self.wall_ms_max);
-        match tokio::time::timeout(deadline, self.exchange(&mut child, bytes)).await {
+        let pixels = self.options.limits.pixels_max.saturating_mul(4);
+        let exchange = Exchange {
+            options: self.options.clone(),
+            wall_ms_max: self.wall_ms_max,
+            input: [&[], bytes],
+            reply_bytes_max: pixels.saturating_add(REPLY_JSON_BYTES_MAX),
+        };
+        self.read_reply(self.ask(&exchange).await?)
+    }
+
+    /// Starts a child, gives it its input and takes its reply. Dropping the future kills the child.
+    pub(super) async fn ask(&self, exchange: &Exchange<'_>) -> Result<Vec<u8>, SandboxError> {
+        let mut child = self.start(&exchange.options)?;
+        let deadline = Duration::from_millis(exchange.wall_ms_max);
+        match tokio::time::timeout(deadline, converse(&mut child, exchange)).await {
             Ok(reply) => reply,
             Err(_) => {
                 // Failing to kill means that it has ended by itself; `kill_on_drop` stands behind.
                 let _ = child.kill().await;
                 Err(SandboxError::TimedOut {
-                    wall_ms_max: self.wall_ms_max,
+                    wall_ms_max: exchange.wall_ms_max,
                 })
             }
         }
@@ -123,8 +160,8 @@ impl Sandbox {
         Ok(self.parse(&png).await?.confinement)
     }
 
-    fn start(&self) -> Result<Child, SandboxError> {
-        let options = serde_json::to_string(&self.options).expect("options are plain numbers");
+    fn start(&self, options: &ChildOptions) -> Result<Child, SandboxError> {
+        let options = serde_json::to_string(options).expect("options are plain numbers");
         Command::new(&self.program)
             .arg(SUBCOMMAND)
             .arg(options)
@@ -141,43 +178,12 @@ impl Sandbox {
             })
     }
 
-    async fn exchange(&self, child: &mut Child, bytes: &[u8]) -> Result<Parsed, SandboxError> {
-        let mut stdin = child.stdin.take().expect("standard input is piped");
-        let stdout = child.stdout.take().expect("standard output is piped");
-        let send = async move {
-            // A child that dies early closes the pipe; its missing reply says so.
-            let _ = stdin.write_all(bytes).await;
-            drop(stdin);
-        };
-        let pixels = self.options.limits.pixels_max.saturating_mul(4);
-        let most = pixels.saturating_add(REPLY_JSON_BYTES_MAX);
-        let receive = async move {
-            let mut reply = Vec::new();
-            stdout
-                .take(most)
-                .read_to_end(&mut reply)
-                .await
-                .map(|_| reply)
-        };
-        let ((), reply) = tokio::join!(send, receive);
-        let reply = reply.map_err(|_| SandboxError::Died)?;
-        let status = child.wait().await.map_err(|_| SandboxError::Died)?;
-        if !status.success() {
-            return Err(SandboxError::Died);
-        }
-        self.read_reply(reply)
-    }
-
     /// Reads a reply without believing it: the child may have been taken over by its input.
     fn read_reply(&self, mut reply: Vec<u8>) -> Result<Parsed, SandboxError> {
         const BAD: SandboxError = SandboxError::BadReply;
-        let length = reply
-            .first_chunk()
-            .map(|raw| u32::from_be_bytes(*raw))
-            .ok_or(BAD)?;
-        let start = 4_usize.checked_add(length as usize).ok_or(BAD)?;
-        let json = reply.get(4..start).ok_or(BAD)?;
-        match serde_json::from_slice(json).map_err(|_| BAD)? {
+        let (json, start) = json_of(&reply)?;
+        match json {
+            Reply::Read(_) | Reply::Ingredient(_) => Err(BAD),
             Reply::Refused { code, message } => {
                 let (code, message) = (shortened(&code), shortened(&message));
                 Err(SandboxError::Refused { code, message })
@@ -206,6 +212,46 @@ impl Sandbox {
             }
         }
     }
+}
+
+async fn converse(child: &mut Child, exchange: &Exchange<'_>) -> Result<Vec<u8>, SandboxError> {
+    let mut stdin = child.stdin.take().expect("standard input is piped");
+    let stdout = child.stdout.take().expect("standard output is piped");
+    let send = async move {
+        for part in exchange.input {
+            // A child that dies early closes the pipe; its missing reply says so.
+            let _ = stdin.write_all(part).await;
+        }
+        drop(stdin);
+    };
+    let receive = async move {
+        let mut reply = Vec::new();
+        stdout
+            .take(exchange.reply_bytes_max)
+            .read_to_end(&mut reply)
+            .await
+            .map(|_| reply)
+    };
+    let ((), reply) = tokio::join!(send, receive);
+    let reply = reply.map_err(|_| SandboxError::Died)?;
+    let status = child.wait().await.map_err(|_| SandboxError::Died)?;
+    if !status.success() {
+        return Err(SandboxError::Died);
+    }
+    Ok(reply)
+}
+
+/// The JSON at the beginning of a reply, and where it ends.
+pub(super) fn json_of(reply: &[u8]) -> Result<(Reply, usize), SandboxError> {
+    const BAD: SandboxError = SandboxError::BadReply;
+    let length = reply
+        .first_chunk()
+        .map(|raw| u32::from_be_bytes(*raw))
+        .ok_or(BAD)?;
+    let start = 4_usize.checked_add(length as usize).ok_or(BAD)?;
+    let json = reply.get(4..start).ok_or(BAD)?;
+    let json = serde_json::from_slice(json).map_err(|_| BAD)?;
+    Ok((json, start))
 }
 
 fn refused(error: &media::MediaError) -> SandboxError {

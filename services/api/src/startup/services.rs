@@ -47,7 +47,8 @@ impl Services {
             cluster,
         } = Storage::open(&config).await?;
         let credentials = open_credentials(&config)?;
-        let sandbox = Sandbox::new(config.parser.as_deref(), &config.limits);
+        let anchors = credentials.anchors(&config.credentials)?;
+        let sandbox = Sandbox::new(config.parser.as_deref(), &config.limits).trusting(&anchors);
         let confinement = sandbox.probe().await?;
         if !confinement.system_call_filter {
             tracing::warn!(
@@ -167,7 +168,11 @@ fn open_credentials(config: &Config) -> Result<CredentialKeys, StartupError> {
              out retrace-root.pem, or set a certificate chain that others know"
         );
     } else {
-        tracing::info!(signer = chain.subject(), issuer = chain.issuer(), "content credentials");
+        tracing::info!(
+            signer = chain.subject(),
+            issuer = chain.issuer(),
+            "content credentials"
+        );
     }
     Ok(opened)
 }

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use credentials::{Reading, State};
 use detector::{Assessment, Evidence, PatchPath, PictureView, Verdict};
 use media::{
-    Decoded, Format, InvisibleWatermark, MATCH_DISTANCE_MAX, MATCH_QUALITY_MIN, Mark, MarkKind,
-    PerceptualHash,
+    Decoded, Format, InvisibleWatermark, MATCH_DISTANCE_MAX, MATCH_QUALITY_MIN, Mark, PerceptualHash,
 };
 use onnx::{InvertRequest, Picture};
 use provenance::{
@@ -66,6 +66,8 @@ pub struct Examination {
     pub pixel_sha256: Digest,
     /// The decoded picture.
     pub decoded: Decoded,
+    /// What the file's Content Credentials say; none where it has none.
+    pub credentials: Option<Reading>,
     /// Marks of generators in the file.
     pub marks: Vec<Mark>,
     /// Perceptual hashes of the picture and of its turns and mirrors, with their quality.
@@ -190,6 +192,10 @@ pub(super) async fn examine_in_turn(
     let (name, media_type) = (upload.file_name.as_deref(), upload.media_type.as_deref());
     media::check_label(name, media_type, format)?;
     let decoded = sandbox.parse(&upload.bytes).await?.decoded;
+    let credentials = match decoded.has_content_credentials {
+        true => sandbox.read_credentials(&upload.bytes, format).await?,
+        false => None,
+    };
     let parse_ms = milliseconds(started);
     let strip_pictures = upload.strip_pictures;
     let work = tokio::task::spawn_blocking(move || {
@@ -221,6 +227,7 @@ pub(super) async fn examine_in_turn(
             sha256,
             pixel_sha256,
             decoded,
+            credentials,
             marks,
             perceptual,
             watermark,
@@ -232,10 +239,11 @@ pub(super) async fn examine_in_turn(
         })
     });
     let mut examination = work.await.unwrap_or(Err(WorkError::Interrupted))?;
+    let credentials = examination.credentials.iter().map(credentials_evidence);
     let marks = examination.marks.iter().map(mark_evidence);
     let watermark = examination.watermark.iter().map(watermark_evidence);
-    let evidence = marks.chain(watermark);
-    examination.assessment.evidence.extend(evidence);
+    let said: Vec<Evidence> = credentials.chain(marks).chain(watermark).collect();
+    examination.assessment.evidence.extend(said);
     examination.assessment.heed_conflicts();
     Ok(examination)
 }
@@ -383,18 +391,25 @@ fn milliseconds(since: std::time::Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1_000.0
 }
 
+/// Content Credentials as evidence that stands beside the probability.
+fn credentials_evidence(reading: &Reading) -> Evidence {
+    Evidence::ContentCredentials {
+        valid: matches!(reading.state, State::Valid | State::Trusted),
+        trusted: reading.state == State::Trusted,
+        signer: reading.signer.clone(),
+        says_generated: reading.says_generated,
+        generator: reading.generator.clone(),
+        codes: reading.codes.clone(),
+        refused: reading.state == State::Refused,
+    }
+}
+
 /// A mark as evidence that stands beside the probability.
 fn mark_evidence(mark: &Mark) -> Evidence {
-    let claim = match (mark.kind, &mark.generator) {
-        (MarkKind::ContentCredentials, _) => {
-            "a manifest of Content Credentials, which this version does not validate".to_owned()
-        }
-        (_, Some(generator)) => generator.clone(),
-        (_, None) => mark.statement.clone(),
-    };
+    let claim = mark.generator.as_ref().unwrap_or(&mark.statement);
     Evidence::GeneratorMark {
         place: mark.place.clone(),
-        claim,
+        claim: claim.clone(),
     }
 }
 

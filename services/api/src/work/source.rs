@@ -157,13 +157,18 @@ impl SourcePicture {
     /// # Errors
     /// Why there is no picture, or that its label contradicts its bytes.
     pub async fn parse(sandbox: &Sandbox, file: SourceFile) -> Result<Self, WorkError> {
+        let bytes = file.bytes.clone();
         let (sha256, decoded) = open(sandbox, file).await?;
+        let ingredient = match decoded.has_content_credentials {
+            true => sandbox.ingredient(&bytes, decoded.format).await?,
+            false => Ingredient::without_manifest(decoded.format),
+        };
         Ok(Self {
             sha256,
             width: decoded.width,
             height: decoded.height,
-            ingredient: Ingredient::without_manifest(decoded.format),
             rgb: decoded.rgb,
+            ingredient,
         })
     }
 }
