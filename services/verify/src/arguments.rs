@@ -165,9 +165,12 @@ const IMAGE_EXAMPLES: &str = "\
 Examples:
   retrace-verify image cat.png --bundle cat.bundle.json --public-key retrace.pub
   retrace-verify image cat.png --tiles mirror/ --policy pinned.txt --json
+  retrace-verify image cat.png --bundle cat.bundle.json --public-key retrace.pub \
+    --trust-anchors retrace-root.pem
 
 The file holds when an entry records exactly its bytes. A file that was saved again with the same pixels
-is reported as such (image-resaved) and does not hold.";
+is reported as such (image-resaved) and does not hold. Content Credentials in the file must hold, too;
+a file without any is not refused for that.";
 
 /// Look an image up: in a bundle, or among all entries of a folder of tiles, which is checked whole.
 #[derive(Debug, Args)]
@@ -186,6 +189,10 @@ pub struct ImageTask {
     /// A folder of tiles, as for `ledger`.
     #[arg(long, value_name = "DIR")]
     pub tiles: Option<PathBuf>,
+    /// Certificates, PEM, under which the signer of the file's Content Credentials is trusted, such
+    /// as the service's retrace-root.pem. Without any, credentials that hold give a warning.
+    #[arg(long, value_name = "FILE")]
+    pub trust_anchors: Option<PathBuf>,
     #[command(flatten)]
     pub keys: KeyArguments,
 }

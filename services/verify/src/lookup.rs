@@ -10,14 +10,14 @@ use crate::ledger::{self, Ledger};
 use crate::report::{Check, Reason, Report};
 use crate::tile_folder::TileFolder;
 use crate::walk::Met;
-use crate::{bundle, image, keys};
+use crate::{bundle, image, keys, manifest};
 
 /// Further entries with the same image that are named in the report.
 const FURTHER_MAX: usize = 10;
 
 /// Looks an image file up in a bundle or in a folder of tiles.
 pub fn check(task: &ImageTask, show_progress: bool) -> Result<Report, InputError> {
-    match (&task.bundle, &task.tiles) {
+    let mut report = match (&task.bundle, &task.tiles) {
         (Some(bundle), _) => bundle::check(&BundleTask {
             file: bundle.clone(),
             image: Some(task.file.clone()),
@@ -28,7 +28,10 @@ pub fn check(task: &ImageTask, show_progress: bool) -> Result<Report, InputError
         (None, None) => Err(InputError::Arguments {
             detail: "say where to look: --bundle FILE or --tiles DIR",
         }),
-    }
+    }?;
+    let file = image::read(&task.file)?;
+    report.add(manifest::check(&file, task.trust_anchors.as_deref())?);
+    Ok(report)
 }
 
 fn check_tiles(task: &ImageTask, tiles: &Path, show_progress: bool) -> Result<Report, InputError> {

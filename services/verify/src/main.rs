@@ -14,6 +14,7 @@ mod input;
 mod keys;
 mod ledger;
 mod lookup;
+mod manifest;
 mod policy;
 mod proofs;
 mod report;
