@@ -119,7 +119,7 @@ mod tests {
             assert!(digests.starts_with("sha256:"), "{package}");
             packages += 1;
         }
-        for package in ["openai==", "webuiapi=="] {
+        for package in ["c2pa-python==", "openai==", "webuiapi=="] {
             assert!(
                 list.lines().any(|line| line.starts_with(package)),
                 "{package}"
