@@ -36,6 +36,7 @@ pub fn run(workspace: &Workspace, options: Options) -> Result<()> {
         &[workspace.root().join("models/generator").into()],
     )?;
     document["ledger"] = bench.example("bench_ledger", &[])?;
+    document["credentials"] = bench.example("bench_credentials", &[])?;
     document["score_12_megapixels"] = bench.score()?;
     document["demonstration"] = bench.demonstration()?;
     print_table(&document);
@@ -302,6 +303,13 @@ fn print_table(document: &Value) {
         "entries with proof".to_owned(),
         number("/ledger/append/entries_per_s", "per second"),
     ));
+    for format in ["png", "jpeg", "webp"] {
+        let pointer = format!("/credentials/{format}/sign_ms/p95");
+        rows.push((
+            format!("signing credentials at 1024 squared, p95, {format}"),
+            number(&pointer, "ms"),
+        ));
+    }
     rows.push((
         "score of 12 megapixels".to_owned(),
         number("/score_12_megapixels/seconds_per_picture", "s"),
