@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use credentials::{
+    CredentialSigner, DevChain, ModelStatement, Operator, Software, Statement, Work,
+};
 use provenance::{
     Bundle, Checkpoint, CheckpointSigner, Decimal, Digest, Entry, EntrySigner, Envelope,
     GenerationEntry, LeafIndex, PublicKeys, RecordedImage, RecordedModel, TreeSize,
@@ -63,8 +67,14 @@ const SIDE: u32 = 8;
 
 impl Delivery {
     fn new() -> Self {
+        Self::of(|image| image)
+    }
+
+    /// With the image's file as it is after this.
+    fn of(finish: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Self {
         let rgb: Vec<u8> = (0..SIDE * SIDE * 3).map(|n| n.to_le_bytes()[0]).collect();
         let image = media::encode_png(SIDE, SIDE, &rgb, &[("Software", "retrace")]).unwrap();
+        let image = finish(image);
         let preimage = media::pixel_preimage(SIDE, SIDE, &rgb);
         let recorded = RecordedImage {
             sha256: Digest::of(&image),
@@ -138,6 +148,79 @@ fn generation(image: RecordedImage) -> Entry {
         guidance_scale: Decimal::from_f32(7.5).unwrap(),
         prompt_commitment: provenance::commit(&[3; 32], b"a red heart"),
     })
+}
+
+/// A signed image with its bundle, and the root of its signer in `root.pem`.
+fn signed_delivery() -> Delivery {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let made = DevChain::make("Newsroom", now.as_secs() as i64).unwrap();
+    let signer = CredentialSigner::new(made.chain, &made.key).unwrap();
+    let statement = Statement {
+        format: media::Format::Png,
+        software: Software {
+            name: "Retrace",
+            version: "1",
+        },
+        operator: Operator {
+            name: "Newsroom",
+            log: ORIGIN,
+        },
+        model: ModelStatement {
+            name: "emoji-64",
+            digest: "00",
+        },
+        work: Work::Created,
+        request_id: "1",
+        image_index: 0,
+        created_at_ms: 1_767_225_600_000,
+    };
+    let delivery = Delivery::of(|image| signer.sign(image, &statement).unwrap());
+    delivery.write("root.pem", made.root_pem.as_bytes());
+    delivery
+}
+
+#[test]
+fn the_credentials_of_an_image_are_checked_beside_its_entry() {
+    let check = |delivery: &Delivery, options: &[&str]| {
+        let [image, bundle, keys] =
+            ["image.png", "bundle.json", "retrace.pub"].map(|name| delivery.path(name));
+        let mut arguments = vec!["image", text(&image), "--bundle", text(&bundle)];
+        arguments.extend(["--public-key", text(&keys), "--json"]);
+        arguments.extend(options);
+        run(&arguments)
+    };
+    let code_of = |run: &Run| run.code_of("credentials");
+    let signed = signed_delivery();
+    let untrusted = check(&signed, &[]);
+    assert_eq!(untrusted.code, 0, "{}", untrusted.stdout);
+    assert_eq!(
+        code_of(&untrusted).as_deref(),
+        Some("credentials-untrusted")
+    );
+    let root = signed.path("root.pem");
+    let trusted = check(&signed, &["--trust-anchors", text(&root)]);
+    assert_eq!(
+        (trusted.code, code_of(&trusted)),
+        (0, None),
+        "{}",
+        trusted.stdout
+    );
+    let keys = signed.path("retrace.pub");
+    let no_anchors = check(&signed, &["--trust-anchors", text(&keys)]);
+    assert_eq!(no_anchors.code, 1, "{}", no_anchors.stdout);
+    assert_eq!(code_of(&no_anchors).as_deref(), Some("trust-anchors"));
+    let mut changed = fs::read(signed.path("image.png")).unwrap();
+    let at = changed.len() - 20;
+    changed[at] ^= 1;
+    signed.write("image.png", &changed);
+    let invalid = check(&signed, &["--trust-anchors", text(&root)]);
+    assert_eq!(invalid.code, 1, "{}", invalid.stdout);
+    assert_eq!(code_of(&invalid).as_deref(), Some("credentials-invalid"));
+    let bare = check(&Delivery::new(), &[]);
+    assert_eq!(
+        (bare.code, code_of(&bare).as_deref()),
+        (0, Some("no-credentials"))
+    );
 }
 
 #[test]
