@@ -7,7 +7,8 @@ use std::sync::Arc;
 use credentials::{Reading, State};
 use detector::{Assessment, Evidence, PatchPath, PictureView, Verdict};
 use media::{
-    Decoded, Format, InvisibleWatermark, MATCH_DISTANCE_MAX, MATCH_QUALITY_MIN, Mark, PerceptualHash,
+    Decoded, Format, InvisibleWatermark, MATCH_DISTANCE_MAX, MATCH_QUALITY_MIN, Mark,
+    PerceptualHash,
 };
 use onnx::{InvertRequest, Picture};
 use provenance::{
