@@ -49,5 +49,5 @@ pub use trace::{ImageTrace, extract};
 pub use trace_file::TraceLine;
 
 /// What this detector does not look for. Shown by the page, the card and every answer.
-pub const SCOPE: &str = "Looks for traces that the decoder of an image generator leaves in a whole \
-still picture. Out of scope: face swaps, local edits, video, and whether what the picture shows is true.";
+pub const SCOPE: &str = "Judges a whole still picture by the trace that an image generator leaves in \
+its noise and by what it shows. Out of scope: face swaps, local edits, video, and whether what the picture shows is true.";

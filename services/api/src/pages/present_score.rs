@@ -229,13 +229,14 @@ fn describe(finding: &Evidence) -> (String, &'static str, &'static str) {
         Evidence::PriorTrace { .. } => (
             "Trace under the photo prior".to_owned(),
             "Measured",
-            "One of the two experts behind the probability. Heavy compression, resizing and noise \
-             reduction weaken the trace, and cameras that smooth strongly can leave a similar one.",
+            "One of the two experts. Where the other one speaks too, the trace counts as much as it \
+             added on pictures new to both: at good quality next to nothing. Heavy compression, \
+             resizing and noise reduction weaken it.",
         ),
         Evidence::SemanticViews { .. } => (
             "What the picture shows".to_owned(),
             "Measured",
-            "The other expert behind the probability: content and rendering as a general image encoder \
+            "The expert on which the probability mostly rests: content and rendering as a general image encoder \
              sees them. Unusual styles, artwork and subjects that it was not fitted on mislead it.",
         ),
         Evidence::SemanticSilent { .. } => (
