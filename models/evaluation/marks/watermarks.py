@@ -1,8 +1,8 @@
 """Measures the decoder of open watermarks: false positives on unmarked pictures, and what damage marks survive.
 
-    python watermarks.py ../../../../shared/data watermarks.json
+    python watermarks.py PICTURES watermarks.json
 
-Needs the packages of `tests/golden/media/requirements.txt` and the program
+PICTURES is a folder with `manifest.csv`. Needs the packages of `tests/golden/media/requirements.txt` and the program
 `cargo build --example watermark_agreements`. Pictures are marked by the reference implementation.
 """
 
