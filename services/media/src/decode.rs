@@ -51,6 +51,10 @@ pub struct Decoded {
     pub trailing_bytes: u64,
     /// What the quantisation tables say.
     pub quality: QualityEstimate,
+    /// Whether the pixels were compressed with loss, as far as the container says.
+    pub is_lossy: bool,
+    /// How many pixels, across and down, share one colour sample, of a JPEG with three components.
+    pub colour_sampling: Option<(u8, u8)>,
     /// What tools wrote into the file, in file order.
     pub metadata: Vec<MetadataItem>,
     /// Metadata items that were left out: malformed, or over the metadata limits.
@@ -134,6 +138,8 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, MediaError> {
             .any(|raw| matches!(raw, RawMetadata::ContentCredentials(_))),
         trailing_bytes: walk.trailing_bytes,
         quality: QualityEstimate::from_tables(&walk.quantisation_tables),
+        is_lossy: walk.is_lossy,
+        colour_sampling: walk.colour_sampling,
         metadata,
         metadata_skipped,
     })

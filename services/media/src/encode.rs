@@ -76,7 +76,7 @@ fn encode_with_exif(
         .map_err(|error| refused(error.to_string()))
 }
 
-fn check_pixels((width, height): (u32, u32), rgb: &[u8]) -> Result<(), MediaError> {
+pub(crate) fn check_pixels((width, height): (u32, u32), rgb: &[u8]) -> Result<(), MediaError> {
     let expected = u64::from(width) * u64::from(height) * 3;
     let got = rgb.len() as u64;
     if expected == 0 || expected != got {

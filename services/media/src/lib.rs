@@ -18,6 +18,7 @@ mod exif;
 mod format;
 mod invisible_watermark;
 mod iptc;
+mod jpeg_tables;
 mod limits;
 mod marks;
 mod metadata;
@@ -38,6 +39,7 @@ pub use invisible_watermark::{
     InvisibleWatermark, WATERMARK_FALSE_POSITIVE_RATE_MAX, WatermarkPlane, invisible_watermark,
     watermark_agreements, watermark_block_bits,
 };
+pub use jpeg_tables::{JpegTables, encode_jpeg_with_tables};
 pub use limits::Limits;
 pub use marks::{Mark, MarkKind, generator_marks};
 pub use metadata::{MetadataItem, Place};

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The example luminance table of T.81, annex K.1, in natural order. The Independent JPEG
 /// Group's library scales it by the quality setting, and most encoders follow.
-const LUMINANCE: [u16; 64] = [
+pub(crate) const LUMINANCE: [u16; 64] = [
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
     14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113,
     92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
@@ -48,13 +48,18 @@ impl QualityEstimate {
 /// The luminance table at a quality setting (jcparam.c, `jpeg_quality_scaling` and
 /// `jpeg_add_quant_table`, with baseline values forced).
 fn scaled(quality: u8) -> [u16; 64] {
-    let quality = u32::from(quality);
+    scaled_table(&LUMINANCE, quality)
+}
+
+/// A table at a quality setting, in the same way.
+pub(crate) fn scaled_table(table: &[u16; 64], quality: u8) -> [u16; 64] {
+    let quality = u32::from(quality.clamp(1, 100));
     let scale = if quality < 50 {
         5000 / quality
     } else {
         200 - 2 * quality
     };
-    LUMINANCE.map(|value| {
+    table.map(|value| {
         let value = (u32::from(value) * scale + 50) / 100;
         u16::try_from(value.clamp(1, 255)).expect("clamped to a byte")
     })

@@ -37,6 +37,11 @@ pub const ROOMS: &[Room] = &[
         pure: true,
     },
     Room {
+        name: "training",
+        may_use: &["media", "detector"],
+        pure: true,
+    },
+    Room {
         name: "onnx",
         may_use: &["diffusion", "detector", "provenance"],
         pure: false,
@@ -61,6 +66,7 @@ pub const ROOMS: &[Room] = &[
             "onnx",
             "credentials",
             "ledger",
+            "training",
         ],
         pure: false,
     },
@@ -94,6 +100,7 @@ pub const ROOMS: &[Room] = &[
 /// with it and a hyphen or underscore.
 pub const HOMES: &[(&str, &str)] = &[
     ("image", "media"),
+    ("jpeg-encoder", "media"),
     ("ort", "onnx"),
     ("tokenizers", "onnx"),
     ("c2pa", "credentials"),

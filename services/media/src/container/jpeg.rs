@@ -41,6 +41,7 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
     let (mut has_colour_profile, mut is_cmyk) = (false, false);
     let mut metadata = Vec::new();
     let mut tables = [None; 4];
+    let mut colour_sampling = None;
     loop {
         let marker;
         (marker, at) = next_marker(bytes, at)?;
@@ -61,6 +62,7 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
                 }
                 size = Some(frame_size(data)?);
                 is_cmyk = data.get(5) == Some(&INKS);
+                colour_sampling = sampling(data);
             }
             0xda => {
                 if size.is_none() {
@@ -86,6 +88,8 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
         },
         metadata,
         quantisation_tables: tables,
+        is_lossy: true,
+        colour_sampling,
         trailing_bytes: (bytes.len() - at) as u64,
         has_colour_profile,
         is_cmyk,
@@ -143,6 +147,24 @@ fn frame_size(data: &[u8]) -> Result<(u32, u32), MediaError> {
         (Some(_), Some(_)) => Err(malformed("a frame header without a size")),
         _ => Err(malformed("short frame header")),
     }
+}
+
+/// Pixels, across and down, that share one colour sample, of a frame header with three components whose colours are
+/// sampled alike (T.81, B.2.2 and A.1.1).
+fn sampling(data: &[u8]) -> Option<(u8, u8)> {
+    if data.get(5) != Some(&3) {
+        return None;
+    }
+    let factors = |component: usize| {
+        let both = data.get(7 + 3 * component)?;
+        Some((both >> 4, both & 0x0f))
+    };
+    let (luma, blue, red) = (factors(0)?, factors(1)?, factors(2)?);
+    let whole = |all: u8, part: u8| (part > 0 && all.is_multiple_of(part)).then(|| all / part);
+    if blue != red {
+        return None;
+    }
+    Some((whole(luma.0, blue.0)?, whole(luma.1, blue.1)?))
 }
 
 /// Reads the tables of one DQT segment (T.81, B.2.4.1).

@@ -51,6 +51,10 @@ pub(crate) struct Walk<'a> {
     pub(crate) metadata: Vec<RawMetadata<'a>>,
     /// JPEG quantisation tables by their identifier, in natural (row) order.
     pub(crate) quantisation_tables: [Option<[u16; 64]>; 4],
+    /// Whether the pixels were compressed with loss.
+    pub(crate) is_lossy: bool,
+    /// How many pixels, across and down, share one colour sample of a colour JPEG.
+    pub(crate) colour_sampling: Option<(u8, u8)>,
     /// Bytes after the container's end.
     pub(crate) trailing_bytes: u64,
     /// Whether the file brings a colour profile (ICC).

@@ -62,6 +62,8 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
         },
         metadata,
         quantisation_tables: [None; 4],
+        is_lossy: false,
+        colour_sampling: None,
         trailing_bytes: (bytes.len() - at) as u64,
         has_colour_profile,
         is_cmyk: false,

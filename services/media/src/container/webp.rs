@@ -30,7 +30,7 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
     let mut canvas = None;
     let mut picture = None;
     let mut frames: u32 = 0;
-    let mut has_colour_profile = false;
+    let (mut has_colour_profile, mut is_lossy) = (false, false);
     let mut metadata = Vec::new();
     while at < body.len() {
         let (kind, data) = chunk(body, at)?;
@@ -38,7 +38,10 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
         at += 8 + data.len() + (data.len() & 1);
         match kind {
             b"VP8X" => canvas = Some(extended_size(data)?),
-            b"VP8 " => picture = Some(lossy_size(data)?),
+            b"VP8 " => {
+                picture = Some(lossy_size(data)?);
+                is_lossy = true;
+            }
             b"VP8L" => picture = Some(lossless_size(data)?),
             b"ANMF" => frames = frames.saturating_add(1),
             b"ICCP" => has_colour_profile = true,
@@ -64,6 +67,8 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
         },
         metadata,
         quantisation_tables: [None; 4],
+        is_lossy,
+        colour_sampling: None,
         trailing_bytes: (bytes.len() - end) as u64,
         has_colour_profile,
         is_cmyk: false,
