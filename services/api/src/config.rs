@@ -85,6 +85,9 @@ pub struct EngineOptions {
     /// A generator's folder outside the manifest; none is `generator/` of the models. It is
     /// accepted by its computed digests.
     pub generator: Option<PathBuf>,
+    /// A detector's folder with a manifest of its own, as `retrace train` writes it; none is `detector/` of the
+    /// models.
+    pub detector: Option<PathBuf>,
     /// Execution provider.
     pub provider: Provider,
     /// Refuse to start instead of falling back to the processor.
@@ -99,6 +102,7 @@ impl Default for EngineOptions {
             models: None,
             runtime: None,
             generator: None,
+            detector: None,
             provider: Provider::Cpu,
             require_gpu: false,
             threads: 0,

@@ -117,6 +117,9 @@ impl DetectorSlot {
     }
 }
 
+/// The file without which a folder is no detector.
+const DETECTOR_FILE: &str = "detector.json";
+
 /// Which models to open.
 #[derive(Clone, Copy)]
 struct Parts {
@@ -193,13 +196,20 @@ impl Engine {
             .generator
             .clone()
             .unwrap_or_else(|| folder.join("generator"));
-        let detector_folder = folder.join("detector");
+        let detector_folder = match &options.detector {
+            Some(named) if parts.detector => {
+                check_named_detector(named, &folder)?;
+                named.clone()
+            }
+            _ => folder.join("detector"),
+        };
         let generator =
             installed(&generator_folder, "model_index.json") || options.generator.is_some();
         let generator = (parts.generator && generator)
             .then(|| GeneratorSlot::open(&runtime, &generator_folder))
             .transpose()?;
-        let detector = models.is_some() && installed(&detector_folder, "detector.json");
+        let may_open = models.is_some() || options.detector.is_some();
+        let detector = may_open && installed(&detector_folder, DETECTOR_FILE);
         let detector = (parts.detector && detector)
             .then(|| DetectorSlot::open(&runtime, &detector_folder, &native))
             .transpose()?;
@@ -229,6 +239,12 @@ impl Engine {
         self.generator.as_ref().ok_or_else(missing)
     }
 
+    /// The folder of the detector, whether or not one is installed there.
+    #[must_use]
+    pub fn detector_folder(&self) -> &Path {
+        &self.detector_folder
+    }
+
     /// The detector.
     ///
     /// # Errors
@@ -239,6 +255,22 @@ impl Engine {
         };
         self.detector.as_ref().ok_or_else(missing)
     }
+}
+
+/// A detector outside the models' manifest brings its own, by which its files are checked.
+fn check_named_detector(named: &Path, models: &Path) -> Result<(), EngineError> {
+    if !installed(named, DETECTOR_FILE) {
+        return Err(EngineError::NoDetector {
+            path: named.to_owned(),
+        });
+    }
+    let same = |path: &Path| path.canonicalize().ok();
+    let is_the_models_own = same(named) == same(&models.join("detector"));
+    if is_the_models_own && !installed(named, onnx::manifest::MANIFEST_FILE) {
+        // It was checked with the models.
+        return Ok(());
+    }
+    check_manifest(named)
 }
 
 /// Whether a folder holds the file without which it is no model at all.

@@ -35,11 +35,12 @@ fn one_line(output: &Output) -> String {
     text
 }
 
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: [&[&str]; 18] = [
     &["serve"],
     &["generate"],
     &["score"],
     &["trace"],
+    &["train"],
     &["invert"],
     &["key"],
     &["key", "client"],

@@ -44,6 +44,28 @@ impl JpegTables {
         })
     }
 
+    /// From what [`numbers`](Self::numbers) gave; none for other lists.
+    #[must_use]
+    pub fn from_numbers(numbers: &[u16]) -> Option<Self> {
+        let table = |start: usize| -> Option<[u16; 64]> {
+            let table: [u16; 64] = numbers.get(start..start + 64)?.try_into().ok()?;
+            table
+                .iter()
+                .all(|value| (1..=VALUE_MAX).contains(value))
+                .then_some(table)
+        };
+        let [across, down] = *numbers.get(128..)? else {
+            return None;
+        };
+        let sampling = (u8::try_from(across).ok()?, u8::try_from(down).ok()?);
+        SamplingFactor::from_factors(sampling.0, sampling.1)?;
+        Some(Self {
+            luminance: table(0)?,
+            chrominance: table(64)?,
+            sampling,
+        })
+    }
+
     /// The tables that the Independent JPEG Group's library makes for a quality from 1 to 100, with its colour sampling
     /// of two by two pixels.
     #[must_use]
@@ -128,6 +150,9 @@ mod tests {
             let file = encode_jpeg_with_tables((64, 48), &picture(), &tables).unwrap();
             let decoded = decode(&file, &Limits::default()).unwrap();
             assert_eq!(JpegTables::of(&decoded), Some(tables), "quality {quality}");
+            let tables = JpegTables::of(&decoded).unwrap();
+            assert_eq!(JpegTables::from_numbers(&tables.numbers()), Some(tables));
+            assert_eq!(JpegTables::from_numbers(&[1; 129]), None);
             assert_eq!(decoded.quality.jpeg_quality, Some(quality));
             assert!(decoded.is_lossy);
         }

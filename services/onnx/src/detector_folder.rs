@@ -19,13 +19,54 @@ use crate::runtime::Runtime;
 use crate::semantic::{SemanticContents, SemanticExpert, SemanticFeatures};
 
 /// `detector.json`: which files make up a detector.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Contents {
-    name: String,
-    version: String,
-    prior: String,
-    heads: Vec<String>,
+pub struct DetectorContents {
+    /// Name of the detector.
+    pub name: String,
+    /// Version of prior and heads.
+    pub version: String,
+    /// Path of the photo prior in the folder.
+    pub prior: String,
+    /// Paths of the heads in the folder.
+    pub heads: Vec<String>,
+    /// Why the detector must not be used: what its training found. Empty for one that may.
+    #[serde(default)]
+    pub refused: Vec<String>,
+}
+
+/// The file without which a folder is no detector.
+const CONTENTS_FILE: &str = "detector.json";
+
+impl DetectorContents {
+    /// Reads `detector.json` of a folder.
+    ///
+    /// # Errors
+    /// [`OnnxError::FileMissing`], [`OnnxError::Read`], [`OnnxError::Folder`].
+    pub fn read(folder: &Path) -> Result<Self, OnnxError> {
+        let path = folder.join(CONTENTS_FILE);
+        let text =
+            std::fs::read_to_string(&path).map_err(|error| OnnxError::from_io(&path, &error))?;
+        Self::parse(&text, &path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, OnnxError> {
+        serde_json::from_str(text).map_err(|error| OnnxError::folder(path, error.to_string()))
+    }
+
+    /// Refuses a detector whose training found a reason.
+    ///
+    /// # Errors
+    /// [`OnnxError::DetectorRefused`].
+    pub fn check_refusal(&self, folder: &Path) -> Result<(), OnnxError> {
+        if self.refused.is_empty() {
+            return Ok(());
+        }
+        Err(OnnxError::DetectorRefused {
+            folder: folder.to_owned(),
+            reason: self.refused.join("; "),
+        })
+    }
 }
 
 /// What a score entry says about the detector.
@@ -86,14 +127,16 @@ impl Detector {
     /// native parts; without the encoder the trace speaks alone, and every answer says so.
     ///
     /// # Errors
-    /// What is missing or does not fit together, by file, and an encoder of another digest.
+    /// What is missing or does not fit together, by file, an encoder of another digest, and a detector
+    /// whose training refused it.
     pub fn open(runtime: &Runtime, folder: &Path, native: &Path) -> Result<Self, OnnxError> {
         let mut parts = Parts {
             folder,
             digests: BTreeMap::new(),
         };
-        let contents: Contents = serde_json::from_str(&parts.text("detector.json")?)
-            .map_err(|error| OnnxError::folder(&folder.join("detector.json"), error.to_string()))?;
+        let text = parts.text(CONTENTS_FILE)?;
+        let contents = DetectorContents::parse(&text, &folder.join(CONTENTS_FILE))?;
+        contents.check_refusal(folder)?;
         let schema = FeatureSchema::parse(&parts.text("features.json")?)?;
         let calibration = Calibration::parse(&parts.text("calibration.json")?)?;
         let thresholds = Thresholds::parse(&parts.text("thresholds.json")?)?;

@@ -139,6 +139,14 @@ pub enum OnnxError {
         /// Place in the request, from 0.
         image_index: usize,
     },
+    /// A detector whose controls failed when it was trained.
+    #[error("the detector in {} is refused: {reason}", folder.display())]
+    DetectorRefused {
+        /// Its folder.
+        folder: PathBuf,
+        /// What its training found.
+        reason: String,
+    },
     /// The manifest of the models cannot be used.
     #[error("manifest {} cannot be used: {reason}", path.display())]
     Manifest {

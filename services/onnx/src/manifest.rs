@@ -132,8 +132,21 @@ impl Manifest {
         &self.files
     }
 
+    /// Folders inside that have a manifest of their own: detectors that were trained here. Nothing in them is used
+    /// unless their folder is named, and then by their own manifest.
+    pub fn folders_with_own_manifest(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&self.models).into_iter().flatten();
+        let mut folders: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|folder| folder.join(MANIFEST_FILE).is_file())
+            .collect();
+        folders.sort();
+        folders
+    }
+
     /// Compares every listed file with its entry, and looks for files that are not listed. Cards
-    /// and pictures (`.md`, `.png`), which nothing loads, may stay unlisted.
+    /// and pictures (`.md`, `.png`), which nothing loads, may stay unlisted, and so may folders with a
+    /// manifest of their own.
     ///
     /// # Errors
     /// Every difference, by name.
@@ -205,7 +218,8 @@ impl Manifest {
                 format!("{relative}/{name}")
             };
             if self.models.join(&path).is_dir() {
-                if !WORKING_FOLDERS.contains(&path.as_str()) {
+                let has_own = self.models.join(&path).join(MANIFEST_FILE).is_file();
+                if !has_own && !WORKING_FOLDERS.contains(&path.as_str()) {
                     self.find_files(&path, found)?;
                 }
             } else if path != MANIFEST_FILE && !is_description(&path) {

@@ -112,6 +112,8 @@ fn model_files(models: &Path) -> Result<Vec<String>> {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !entry.file_type()?.is_dir() {
             paths.push(name);
+        } else if entry.path().join(MANIFEST).is_file() {
+            // A detector that was trained here brings its own manifest.
         } else if !WORKING_FOLDERS.contains(&name.as_str()) {
             let below = tree::files(&entry.path())?;
             paths.extend(

@@ -36,6 +36,10 @@ pub struct EngineArgs {
     )]
     runtime: Option<PathBuf>,
 
+    /// Folder of a detector that `retrace train` made [default: detector/ of the models]
+    #[arg(long, env = "RETRACE_DETECTOR", value_name = "DIR")]
+    detector: Option<PathBuf>,
+
     /// Where models run: the processor or an NVIDIA GPU
     #[arg(
         long,
@@ -146,6 +150,7 @@ impl EngineArgs {
             models: self.models.clone(),
             runtime: self.runtime.clone(),
             generator,
+            detector: self.detector.clone(),
             provider: match self.provider {
                 ProviderName::Cpu => Provider::Cpu,
                 ProviderName::Cuda => Provider::Cuda,
@@ -157,6 +162,14 @@ impl EngineArgs {
 }
 
 impl EngineArgs {
+    /// Threads for work outside the models.
+    pub fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+
     /// How to load ONNX Runtime for a model file that is named on the command line.
     pub fn runtime_options(&self) -> Result<RuntimeOptions, Failure> {
         let options = self.options(None);

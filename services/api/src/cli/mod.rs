@@ -21,6 +21,7 @@ mod score;
 mod score_table;
 mod serve;
 mod trace;
+mod train;
 mod witness;
 
 use std::fs::Permissions;
@@ -69,6 +70,8 @@ enum Command {
     Score(score::Score),
     /// Write the trace that an image's inversion leaves
     Trace(trace::TraceArgs),
+    /// Train a detector on your own pictures
+    Train(train::Train),
     /// Turn an image into noise and back with the generator
     Invert(invert::Invert),
     /// Make, list and revoke the keys of clients, show the public keys, make a certificate chain
@@ -91,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Generate(command) => command.run(),
         Command::Score(command) => command.run(),
         Command::Trace(command) => command.run(),
+        Command::Train(command) => command.run(),
         Command::Invert(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::Ledger(command) => command.run(),

@@ -30,8 +30,12 @@ pub fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, Failure> {
 
 /// Reads and parses a picture.
 pub async fn parse(path: &Path, sandbox: &Sandbox, limits: &Limits) -> Result<Parsed, Failure> {
-    let bytes = read(path, limits)?;
-    sandbox.parse(&bytes).await.map_err(|error| match error {
+    parse_bytes(path, &read(path, limits)?, sandbox).await
+}
+
+/// Parses a picture that was read.
+pub async fn parse_bytes(path: &Path, bytes: &[u8], sandbox: &Sandbox) -> Result<Parsed, Failure> {
+    sandbox.parse(bytes).await.map_err(|error| match error {
         SandboxError::NotStarted { .. } => Failure::environment(error),
         refused => Failure::does_not_hold(format!("{}: {refused}", path.display())),
     })
