@@ -4,14 +4,19 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use api::config::{ORIGIN_DEFAULT, WitnessOptions};
+use api::keys::Keys;
+use ledger::Scope;
 use provenance::merkle::{Appender, NewNode, consistency_nodes};
 use provenance::{
-    AddCheckpoint, Checkpoint, CheckpointSigner, Digest, EntrySigner, PublicKeys, TreeSize,
-    WitnessVerifier,
+    AddCheckpoint, Checkpoint, CheckpointSigner, Digest, Entry, EntrySigner, Envelope, PublicKeys,
+    RecordedDetector, RecordedVerdict, ScoreEntry, TreeSize, WitnessVerifier,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 use tests::client::{Answer, Client};
 use tests::programs::program;
+use tests::service::{reachable_folder, spawn_app_on_with};
 
 const ORIGIN: &str = "retrace.test/log";
 
@@ -19,11 +24,16 @@ const ORIGIN: &str = "retrace.test/log";
 struct Witness {
     child: Child,
     client: Client,
+    port: u16,
     key: WitnessVerifier,
 }
 
 impl Witness {
     fn start(folder: &Path) -> Self {
+        Self::start_on(folder, "0")
+    }
+
+    fn start_on(folder: &Path, port: &str) -> Self {
         let mut child = Command::new(program("retrace").unwrap())
             .current_dir(folder)
             .args([
@@ -33,7 +43,7 @@ impl Witness {
                 "--log",
                 "retrace.pub",
             ])
-            .args(["--state", "seen", "--port", "0", "--json"])
+            .args(["--state", "seen", "--port", port, "--json"])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -46,8 +56,15 @@ impl Witness {
         Self {
             child,
             client: Client::new(port, None),
+            port,
             key: told["key"].as_str().unwrap().parse().unwrap(),
         }
+    }
+
+    /// The policy that believes this witness.
+    fn policy(&self, quorum: &str) -> String {
+        let Self { key, port, .. } = self;
+        format!("witness w1 {key} http://127.0.0.1:{port}\nquorum {quorum}\n")
     }
 
     fn ask(&self, body: &str) -> Answer {
@@ -56,9 +73,16 @@ impl Witness {
     }
 
     /// Killed at once, as a machine that loses power does.
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -164,4 +188,168 @@ fn a_witness_cosigns_one_history_across_restarts() {
     }
     assert_eq!(witness.ask(&"x".repeat(1 << 20)).status, 413);
     witness.kill();
+}
+
+/// A state folder with the signing keys in it, and beside it a file for the policy.
+fn state_with_keys() -> (TempDir, Keys) {
+    let state = reachable_folder().unwrap();
+    let keys = Keys::open(state.path(), ORIGIN_DEFAULT).unwrap();
+    (state, keys)
+}
+
+/// Cosigns soon, and asks again soon.
+fn witnessed_by(policy: &Path) -> WitnessOptions {
+    WitnessOptions {
+        witness_policy: Some(policy.to_owned()),
+        witness_interval_ms: 20,
+        witness_backoff_ms_max: 50,
+        ..WitnessOptions::default()
+    }
+}
+
+fn metric(client: &Client, name: &str) -> u64 {
+    let text = client.get("/metrics").text();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+    line.rsplit_once(' ').unwrap().1.parse().unwrap()
+}
+
+/// Runs the auditors' program in a folder; its exit code and its report.
+fn verify(folder: &Path, arguments: &[&str]) -> (Option<i32>, Value) {
+    let output = Command::new(program("retrace-verify").unwrap())
+        .current_dir(folder)
+        .arg("--json")
+        .args(arguments)
+        .output()
+        .unwrap();
+    let report = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code(), report)
+}
+
+fn check_of<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let checks = report["checks"].as_array().unwrap();
+    checks.iter().find(|check| check["name"] == name).unwrap()
+}
+
+#[test]
+fn a_service_answers_with_the_quorum_that_its_auditors_demand() {
+    let (state, keys) = state_with_keys();
+    let witness = Witness::start(state.path());
+    let audit = tempfile::tempdir().unwrap();
+    let policy = audit.path().join("witnesses.txt");
+    std::fs::write(&policy, witness.policy("w1")).unwrap();
+    // The auditors' own, to which the keys of logs are added.
+    std::fs::copy(&policy, audit.path().join("policy.txt")).unwrap();
+    let service = spawn_app_on_with(state, |config| config.witnesses = witnessed_by(&policy));
+    let client = service.client_with("newsroom", &[Scope::Generate, Scope::Audit]);
+    let body = json!({ "prompt": "a red heart", "seed": 7, "num_inference_steps": 2 });
+    let made = client.post_json("/v1/images/generations", &body);
+    made.expect_ok();
+
+    let bundle = client.get("/v1/entries/0/bundle").body;
+    std::fs::write(audit.path().join("a.bundle"), &bundle).unwrap();
+    std::fs::write(audit.path().join("retrace.pub"), keys.public.to_string()).unwrap();
+    let checkpoint = client.get("/checkpoint").text();
+    std::fs::write(audit.path().join("checkpoint"), &checkpoint).unwrap();
+    let demanding = ["--public-key", "retrace.pub", "--policy", "policy.txt"];
+    for task in [
+        &["bundle", "a.bundle", "--no-image"][..],
+        &["checkpoint", "checkpoint"],
+    ] {
+        let (code, report) = verify(audit.path(), &[task, &demanding].concat());
+        assert_eq!(code, Some(0), "{report}");
+        let said = check_of(&report, "witnesses")["detail"].as_str().unwrap();
+        assert!(said.contains("cosigned by w1 at 20"), "{said}");
+    }
+    // Whoever knows no witness is told of the line, and nothing more.
+    let alone = [
+        "bundle",
+        "a.bundle",
+        "--no-image",
+        "--public-key",
+        "retrace.pub",
+    ];
+    let (code, report) = verify(audit.path(), &alone);
+    assert_eq!(
+        (code, &check_of(&report, "witnesses")["status"]),
+        (Some(0), &json!("warning"))
+    );
+    // The same checkpoint without the witness's line.
+    let lines: Vec<&str> = checkpoint.trim_end().split('\n').collect();
+    let bare = format!("{}\n", lines[..lines.len() - 1].join("\n"));
+    std::fs::write(audit.path().join("checkpoint"), bare).unwrap();
+    let (code, report) = verify(
+        audit.path(),
+        &[&["checkpoint", "checkpoint"][..], &demanding].concat(),
+    );
+    let refusal = &check_of(&report, "witnesses")["code"];
+    assert_eq!(
+        (code, refusal),
+        (Some(1), &json!("quorum-missing")),
+        "{report}"
+    );
+
+    // The same keys begin a second history: the witness does not cosign it, so nothing is answered.
+    let forked = reachable_folder().unwrap();
+    let copies = forked.path().join("keys");
+    std::fs::create_dir(&copies).unwrap();
+    for file in std::fs::read_dir(service.state().join("keys")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copies.join(file.file_name())).unwrap();
+    }
+    let before = metric(&client, "retrace_cosigning_failures");
+    let forked = spawn_app_on_with(forked, |config| config.witnesses = witnessed_by(&policy));
+    let entry = Envelope::sign(&score_entry("another history"), &keys.entries).unwrap();
+    forked.append(&entry);
+    let forked_client = forked.client_with("newsroom", &[Scope::Audit]);
+    // The counter is the process's, which both services share.
+    while metric(&forked_client, "retrace_cosigning_failures") < before + 3 {
+        std::thread::yield_now();
+    }
+    assert_eq!(forked_client.get("/checkpoint").status, 404);
+    witness.kill();
+}
+
+#[test]
+fn without_a_quorum_a_dead_witness_stops_nobody_and_is_asked_again() {
+    let (state, _) = state_with_keys();
+    let folder = state.path().to_owned();
+    let witness = Witness::start(&folder);
+    let audit = tempfile::tempdir().unwrap();
+    let policy = audit.path().join("policy.txt");
+    std::fs::write(&policy, witness.policy("none")).unwrap();
+    let port = witness.port.to_string();
+    witness.kill();
+    let service = spawn_app_on_with(state, |config| config.witnesses = witnessed_by(&policy));
+    let client = service.client_with("newsroom", &[Scope::Generate, Scope::Audit]);
+    let body = json!({ "prompt": "a red heart", "seed": 7, "num_inference_steps": 2 });
+    client
+        .post_json("/v1/images/generations", &body)
+        .expect_ok();
+    let lines = |text: &str| text.lines().filter(|line| line.starts_with('—')).count();
+    assert_eq!(lines(&client.get("/checkpoint").text()), 1);
+    let witness = Witness::start_on(&folder, &port);
+    while lines(&client.get("/checkpoint").text()) < 2 {
+        std::thread::yield_now();
+    }
+    witness.kill();
+}
+
+/// Any entry.
+fn score_entry(request_id: &str) -> Entry {
+    Entry::Score(ScoreEntry {
+        request_id: request_id.to_owned(),
+        created_at_ms: 1_700_000_500_000,
+        client: "newsroom".to_owned(),
+        upload_commitment: Digest::of(b"upload"),
+        detector: RecordedDetector {
+            name: "photo-prior".to_owned(),
+            version: "1".to_owned(),
+            digest: Digest::of(b"detector"),
+        },
+        calibration_version: "1".to_owned(),
+        thresholds_version: "1".to_owned(),
+        verdict: RecordedVerdict::Inconclusive,
+        probability: None,
+    })
 }

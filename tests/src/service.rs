@@ -145,6 +145,12 @@ pub fn spawn_app_on(state: TempDir) -> TestService {
         .unwrap_or_else(|error| panic!("the service does not start: {error:#}"))
 }
 
+/// Starts the service on a state folder that holds something already, with some settings changed.
+pub fn spawn_app_on_with(state: TempDir, change: impl FnOnce(&mut Config)) -> TestService {
+    TestService::start(state, None, change)
+        .unwrap_or_else(|error| panic!("the service does not start: {error:#}"))
+}
+
 /// The real program as a process of its own, killed when it is dropped.
 pub struct TestProcess {
     child: Child,

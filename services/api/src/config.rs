@@ -11,9 +11,15 @@ use credentials::ManifestCaps;
 use ledger::JobLimits;
 use onnx::Provider;
 
+mod bounds;
 mod signing;
+mod witnesses;
 
+use bounds::{Bound, check_bounds};
+
+pub use bounds::LimitRefused;
 pub use signing::CredentialOptions;
+pub use witnesses::WitnessOptions;
 
 /// The log's name when none is configured.
 pub const ORIGIN_DEFAULT: &str = "retrace.local/log";
@@ -70,6 +76,8 @@ pub struct Config {
     pub engine: EngineOptions,
     /// Content Credentials.
     pub credentials: CredentialOptions,
+    /// Witnesses of the log.
+    pub witnesses: WitnessOptions,
     /// Every limit.
     pub limits: Limits,
 }
@@ -124,6 +132,7 @@ impl Config {
             parser: None,
             engine: EngineOptions::default(),
             credentials: CredentialOptions::of(ORIGIN_DEFAULT),
+            witnesses: WitnessOptions::default(),
             limits: Limits::default(),
         }
     }
@@ -320,36 +329,13 @@ impl Default for Limits {
 const KIB: u64 = 1 << 10;
 const GIB: u64 = 1 << 30;
 
-/// Name, value, least and most of a limit.
-type Bound = (&'static str, u64, u64, u64);
-
-/// A setting that cannot work.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("limit {name} is {value}, it must lie between {min} and {max}")]
-pub struct LimitRefused {
-    name: &'static str,
-    value: String,
-    min: String,
-    max: String,
-}
-
 impl Limits {
     /// Refuses limits of zero and limits that the machine cannot hold.
     ///
     /// # Errors
     /// The first limit out of bounds.
     pub fn check(&self) -> Result<(), LimitRefused> {
-        for (name, value, min, max) in self.bounds() {
-            if !(min..=max).contains(&value) {
-                let (value, min, max) = (value.to_string(), min.to_string(), max.to_string());
-                return Err(LimitRefused {
-                    name,
-                    value,
-                    min,
-                    max,
-                });
-            }
-        }
+        check_bounds(&self.bounds())?;
         if !(1.0..=1_000.0).contains(&self.guidance_scale_max) {
             return Err(LimitRefused {
                 name: "guidance_scale_max",

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod config;
+pub mod cosigning;
 pub mod credential_keys;
 pub mod engine;
 pub mod health;

@@ -19,7 +19,7 @@ use provenance::{AddCheckpoint, CheckpointVerifier, Digest, ProvenanceError, Wit
 use tokio::sync::Mutex;
 
 /// The media type of the size in an answer to a log that is behind, by the specification.
-const TREE_SIZE_TYPE: &str = "text/x.tlog.size";
+pub(crate) const TREE_SIZE_TYPE: &str = "text/x.tlog.size";
 /// One request is a few kilobytes of arithmetic.
 const WORKERS: usize = 1;
 

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 /// A moment as RFC 3339 in UTC to the second; none outside the years 0 to 9999.
-pub(crate) fn rfc3339(unix_s: i64) -> Option<String> {
+pub fn rfc3339(unix_s: i64) -> Option<String> {
     let moment = moment(unix_s)?;
     let (year, month, day) = moment.to_calendar_date();
     let (hour, minute, second) = moment.to_hms();

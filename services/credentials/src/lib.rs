@@ -19,6 +19,7 @@ mod statement;
 mod write;
 
 pub use chain::{CertificateChain, Key};
+pub use date::rfc3339;
 pub use dev_chain::DevChain;
 pub use error::CredentialsError;
 pub use profile::BrokenRule;

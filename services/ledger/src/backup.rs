@@ -23,7 +23,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use self::tables::Table;
 use crate::connect::{self, Ledger, LedgerOptions};
-use crate::{CheckReport, LedgerError, publication};
+use crate::{CheckReport, LedgerError, heads};
 
 /// The name and version of the format.
 const FORMAT: &str = "retrace-backup@v1";
@@ -148,7 +148,7 @@ pub async fn restore(
     let mut checkpoints = kept.to_vec();
     if let Some(note) = &backup.checkpoint {
         let verifier = &options.public_keys.checkpoint;
-        checkpoints.push(publication::parse_checkpoint(note, verifier)?);
+        checkpoints.push(heads::parse_checkpoint(note, verifier)?);
     }
     let report = ledger.check_against(&checkpoints).await;
     ledger.close().await;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use provenance::merkle::{Appender, NewNode, empty_root, leaf_hash};
 use provenance::{
     Digest, EntryVerifier, Envelope, LeafIndex, PublicKeys, SignedCheckpoint, TreeSize,
+    WitnessPolicy,
 };
 use sqlx::PgConnection;
 
@@ -15,7 +16,7 @@ use crate::LedgerError;
 use crate::blocking::blocking;
 use crate::connect::Ledger;
 use crate::entries::{Projection, digest, to_i64, tree_size_of};
-use crate::publication::parse_checkpoint;
+use crate::heads::parse_checkpoint;
 
 /// Entries that are held in memory at a time.
 const PAGE_ENTRIES: i64 = 512;
@@ -68,6 +69,7 @@ impl Ledger {
             .await?;
         let mut check = Check {
             keys: self.options.public_keys.clone(),
+            witnesses: self.options.witnesses.clone(),
             appender: Appender::empty(),
             signed_roots: SignedRoots::new(),
             report: CheckReport {
@@ -95,6 +97,7 @@ impl Ledger {
 /// A check under way.
 struct Check {
     keys: PublicKeys,
+    witnesses: WitnessPolicy,
     appender: Appender,
     /// Roots still to be compared.
     signed_roots: SignedRoots,
@@ -115,7 +118,7 @@ impl Check {
             from,
             to
         )
-        .fetch_all(connection)
+        .fetch_all(&mut *connection)
         .await?;
         for row in rows {
             let tree_size = tree_size_of(row.tree_size)?;
@@ -135,6 +138,47 @@ impl Check {
                     tree_size,
                     detail: error.to_string(),
                 }),
+            }
+        }
+        self.check_cosignatures(connection, from, to).await
+    }
+
+    /// Verifies the lines of the witnesses whose keys are known. A line that was changed is never handed
+    /// out, so it is missed and not believed.
+    async fn check_cosignatures(
+        &mut self,
+        connection: &mut PgConnection,
+        from: i64,
+        to: i64,
+    ) -> Result<(), LedgerError> {
+        if self.witnesses.witnesses().is_empty() {
+            return Ok(());
+        }
+        let rows = sqlx::query!(
+            "SELECT tree_size, witness, line, note
+             FROM cosignatures JOIN checkpoints USING (tree_size)
+             WHERE tree_size BETWEEN $1 AND $2 ORDER BY tree_size, witness",
+            from,
+            to
+        )
+        .fetch_all(connection)
+        .await?;
+        for row in rows {
+            let known = self.witnesses.witnesses().iter();
+            let Some(witness) = known
+                .map(|witness| &witness.key)
+                .find(|key| key.key_id() == row.witness)
+            else {
+                continue;
+            };
+            let checkpoint = SignedCheckpoint::parse(&row.note);
+            let cosigned = checkpoint.and_then(|checkpoint| checkpoint.with_line(&row.line));
+            if let Err(error) = cosigned.and_then(|cosigned| witness.verify(&cosigned)) {
+                self.report.add(Problem::Cosignature {
+                    tree_size: tree_size_of(row.tree_size)?,
+                    witness: row.witness,
+                    detail: error.to_string(),
+                });
             }
         }
         Ok(())

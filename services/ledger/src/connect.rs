@@ -4,13 +4,14 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use provenance::PublicKeys;
+use provenance::{PublicKeys, WitnessPolicy};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
 use crate::LedgerError;
 use crate::append::intake::Intake;
+use crate::heads::Heads;
 use crate::near::Near;
 use crate::publication::Publications;
 
@@ -34,6 +35,9 @@ pub struct LedgerOptions {
     pub migration_url: Option<String>,
     /// The log's public keys. Whoever can change them decides whose entries the sequencer accepts.
     pub public_keys: PublicKeys,
+    /// Whose cosignatures are handed out, and how many an append waits for. Whoever can change them
+    /// decides whether anyone else watches the log; a quorum that is never reached stops all appends.
+    pub witnesses: WitnessPolicy,
     /// Most connections to the database; at least 7 are used.
     pub connections_max: u32,
     /// How long to wait for a connection before the database counts as down.
@@ -56,6 +60,7 @@ impl LedgerOptions {
             database_url: database_url.into(),
             migration_url: None,
             public_keys,
+            witnesses: WitnessPolicy::default(),
             connections_max: 16,
             connect_timeout: Duration::from_secs(5),
             append_timeout: Duration::from_secs(20),
@@ -72,6 +77,7 @@ impl LedgerOptions {
 pub struct Ledger {
     pub(crate) pool: PgPool,
     pub(crate) options: Arc<LedgerOptions>,
+    pub(crate) heads: Arc<Heads>,
     pub(crate) publications: Arc<Publications>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) near: Arc<Near>,
@@ -101,11 +107,14 @@ impl Ledger {
         // The sequencer and the check verify every entry.
         options.public_keys.entries = options.public_keys.entries.prepared();
         let options = Arc::new(options);
-        let publications = Arc::new(Publications::watch(pool.clone(), &options));
+        let heads = Arc::new(Heads::new(pool.clone(), &options));
+        let watched = Publications::watch(pool.clone(), Arc::clone(&heads), &options);
+        let publications = Arc::new(watched);
         let intake = Arc::new(Intake::start(pool.clone(), &options));
         let ledger = Self {
             pool,
             options,
+            heads,
             publications,
             intake,
             near: Arc::default(),
@@ -124,6 +133,11 @@ impl Ledger {
     /// The log's public keys.
     pub fn public_keys(&self) -> &PublicKeys {
         &self.options.public_keys
+    }
+
+    /// The witnesses whose cosignatures are handed out.
+    pub fn witnesses(&self) -> &WitnessPolicy {
+        &self.options.witnesses
     }
 
     /// Refuses a database that would lose what it confirmed. Settings can change while the service

@@ -115,7 +115,7 @@ impl Ledger {
 
     /// The size of the newest checkpoint; 0 before the first.
     pub(crate) async fn published_size(&self) -> Result<TreeSize, LedgerError> {
-        let checkpoint = self.latest_checkpoint().await?;
+        let checkpoint = self.published_checkpoint().await?;
         Ok(checkpoint.map_or(TreeSize::new(0), |signed| signed.unverified().tree_size))
     }
 }

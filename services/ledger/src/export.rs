@@ -56,7 +56,7 @@ impl Ledger {
         let checkpoint = match tree_size {
             Some(tree_size) => self.checkpoint(tree_size).await?,
             None => self
-                .latest_checkpoint()
+                .witnessed_checkpoint()
                 .await?
                 .ok_or(LedgerError::NoCheckpoint)?,
         };

@@ -34,6 +34,7 @@ mod entries;
 mod error;
 mod export;
 mod gauges;
+mod heads;
 mod hints;
 mod jobs;
 mod near;

@@ -6,7 +6,7 @@ use provenance::merkle::{
     NodeId, ProofNodes, TreeHead, consistency_nodes, fold_root, inclusion_nodes, node_hash,
     root_nodes, verify_inclusion,
 };
-use provenance::{Bundle, Digest, LeafIndex, SignedCheckpoint, TreeSize};
+use provenance::{Bundle, Digest, LeafIndex, TreeSize};
 use sqlx::PgConnection;
 
 use crate::LedgerError;
@@ -14,7 +14,8 @@ use crate::connect::Ledger;
 use crate::entries::{digest, to_i64};
 
 impl Ledger {
-    /// The bundle of an entry under the newest checkpoint, or under the one of this tree size.
+    /// The bundle of an entry under the newest checkpoint that enough witnesses have cosigned and that
+    /// covers it, else under the newest; or under the one of this tree size.
     ///
     /// # Errors
     /// Refuses entries that the checkpoint does not cover, and sizes without a checkpoint.
@@ -24,7 +25,10 @@ impl Ledger {
         tree_size: Option<TreeSize>,
     ) -> Result<Bundle, LedgerError> {
         let entry = self.entry(leaf_index).await?;
-        let checkpoint = self.checkpoint_of(tree_size).await?;
+        let checkpoint = match tree_size {
+            Some(tree_size) => self.checkpoint(tree_size).await?,
+            None => self.checkpoint_covering(leaf_index).await?,
+        };
         let tree_size = checkpoint.unverified().tree_size;
         let proof = self.inclusion_proof(leaf_index, tree_size).await?;
         Ok(Bundle::new(entry.envelope, leaf_index, proof, checkpoint))
@@ -76,19 +80,6 @@ impl Ledger {
         let mut connection = self.pool.acquire().await?;
         let hashes = fetch_nodes(&mut connection, nodes.ids()).await?;
         Ok(nodes.fold(&hashes)?)
-    }
-
-    async fn checkpoint_of(
-        &self,
-        tree_size: Option<TreeSize>,
-    ) -> Result<SignedCheckpoint, LedgerError> {
-        match tree_size {
-            Some(tree_size) => self.checkpoint(tree_size).await,
-            None => self
-                .latest_checkpoint()
-                .await?
-                .ok_or(LedgerError::NoCheckpoint),
-        }
     }
 
     async fn check_published(&self, tree_size: TreeSize) -> Result<(), LedgerError> {

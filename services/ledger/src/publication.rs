@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use provenance::{CheckpointVerifier, Digest, LeafIndex, SignedCheckpoint, TreeSize};
+use provenance::{Digest, LeafIndex, SignedCheckpoint};
 use sqlx::PgPool;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use crate::connect::{Ledger, LedgerOptions};
+use crate::connect::LedgerOptions;
 use crate::entries::{digest, leaf_index_of};
+use crate::heads::Heads;
 use crate::hints::{Hints, PUBLISHED};
 use crate::sequencer::Refusal;
 use crate::{LedgerError, entries, proofs};
@@ -21,7 +22,8 @@ use crate::{LedgerError, entries, proofs};
 /// What became of a queued entry.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
-    /// It is covered by this checkpoint, which this inclusion proof leads to.
+    /// It is covered by this checkpoint, which this inclusion proof leads to, and which enough witnesses
+    /// have cosigned.
     Covered {
         leaf_index: LeafIndex,
         proof: Vec<Digest>,
@@ -46,7 +48,7 @@ pub(crate) struct Publications {
 #[derive(Debug)]
 struct Shared {
     pool: PgPool,
-    verifier: CheckpointVerifier,
+    heads: Arc<Heads>,
     poll_interval: Duration,
     hints: Hints,
     waiting: Mutex<Waiting>,
@@ -54,11 +56,11 @@ struct Shared {
 
 impl Publications {
     /// Starts the task.
-    pub(crate) fn watch(pool: PgPool, options: &LedgerOptions) -> Self {
+    pub(crate) fn watch(pool: PgPool, heads: Arc<Heads>, options: &LedgerOptions) -> Self {
         let shared = Arc::new(Shared {
             hints: Hints::listen(pool.clone(), PUBLISHED, options.poll_interval),
             pool,
-            verifier: options.public_keys.checkpoint.clone(),
+            heads,
             poll_interval: options.poll_interval,
             waiting: Mutex::default(),
         });
@@ -127,7 +129,7 @@ impl Shared {
             return Ok(());
         }
         self.answer_refused(&wanted).await?;
-        let Some(checkpoint) = latest_checkpoint(&self.pool, &self.verifier).await? else {
+        let Some(checkpoint) = self.heads.witnessed().await? else {
             return Ok(());
         };
         let checkpoint = Arc::new(checkpoint);
@@ -191,49 +193,5 @@ async fn answer_for_ever(shared: Arc<Shared>) {
             // The appends keep waiting: the database may come back before their time is over.
             tracing::warn!(%error, "could not look for published checkpoints");
         }
-    }
-}
-
-/// The newest checkpoint, verified: the database is not trusted with signatures.
-pub(crate) async fn latest_checkpoint(
-    pool: &PgPool,
-    verifier: &CheckpointVerifier,
-) -> Result<Option<SignedCheckpoint>, LedgerError> {
-    let row = sqlx::query!("SELECT note FROM checkpoints ORDER BY tree_size DESC LIMIT 1")
-        .fetch_optional(pool)
-        .await?;
-    row.map(|row| parse_checkpoint(&row.note, verifier))
-        .transpose()
-}
-
-pub(crate) fn parse_checkpoint(
-    note: &str,
-    verifier: &CheckpointVerifier,
-) -> Result<SignedCheckpoint, LedgerError> {
-    let checkpoint = SignedCheckpoint::parse(note)?;
-    checkpoint.verify(verifier)?;
-    Ok(checkpoint)
-}
-
-impl Ledger {
-    /// The newest published checkpoint, verified; none before the first sequencer started.
-    ///
-    /// # Errors
-    /// When the database fails or its newest checkpoint does not verify.
-    pub async fn latest_checkpoint(&self) -> Result<Option<SignedCheckpoint>, LedgerError> {
-        latest_checkpoint(&self.pool, &self.options.public_keys.checkpoint).await
-    }
-
-    /// The checkpoint that was published for this tree size, verified.
-    ///
-    /// # Errors
-    /// Refuses sizes for which none was published.
-    pub async fn checkpoint(&self, tree_size: TreeSize) -> Result<SignedCheckpoint, LedgerError> {
-        let size = entries::to_i64(tree_size.get(), "tree size")?;
-        let row = sqlx::query!("SELECT note FROM checkpoints WHERE tree_size = $1", size)
-            .fetch_optional(&self.pool)
-            .await?
-            .ok_or(LedgerError::NoSuchCheckpoint { tree_size })?;
-        parse_checkpoint(&row.note, &self.options.public_keys.checkpoint)
     }
 }

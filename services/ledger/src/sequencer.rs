@@ -23,6 +23,7 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use provenance::{Checkpoint, CheckpointSigner, Digest, SignedCheckpoint, TreeSize};
+use tokio::sync::watch;
 
 pub use self::checkpoint_store::CheckpointStore;
 use self::lease::Lease;
@@ -128,6 +129,7 @@ pub struct Sequencer {
     signer: CheckpointSigner,
     store: CheckpointStore,
     options: SequencerOptions,
+    leading: watch::Sender<bool>,
 }
 
 /// What the leading sequencer knows: the recorded tree, and the last signed checkpoint.
@@ -163,7 +165,13 @@ impl Sequencer {
             signer,
             store,
             options,
+            leading: watch::Sender::new(false),
         }
+    }
+
+    /// Tells whether this sequencer holds the lease and publishes checkpoints.
+    pub fn leading(&self) -> watch::Receiver<bool> {
+        self.leading.subscribe()
     }
 
     /// Works until the shutdown future completes: waits for the lease, leads, and goes on after
@@ -196,7 +204,9 @@ impl Sequencer {
             let ended = match ended {
                 Ok(taken) => {
                     let taken = lease.insert(taken);
-                    self.lead(taken, &hints, shutdown.as_mut()).await
+                    let ended = self.lead(taken, &hints, shutdown.as_mut()).await;
+                    self.leading.send_replace(false);
+                    ended
                 }
                 Err(error) => Err(error),
             };
@@ -226,7 +236,7 @@ impl Sequencer {
     pub async fn adopt_published_checkpoint(&self) -> Result<SignedCheckpoint, LedgerError> {
         let published = self
             .ledger
-            .latest_checkpoint()
+            .published_checkpoint()
             .await?
             .ok_or(LedgerError::NoCheckpoint)?;
         self.store.replace(None, &published).await?;
@@ -267,6 +277,7 @@ impl Sequencer {
         self.ledger.check_durability().await?;
         let mut head = self.take_over(lease).await?;
         tracing::info!(tree_size = head.tree_size.get(), "the sequencer leads");
+        self.leading.send_replace(true);
         let heartbeat_interval = self.options.lease_duration / 3;
         let mut held_at = Instant::now();
         loop {
@@ -319,7 +330,7 @@ impl Sequencer {
     /// signs and publishes what a crash left uncovered.
     async fn take_over(&self, lease: &Lease) -> Result<Head, LedgerError> {
         let stored = self.store.read().await?;
-        let published = self.ledger.latest_checkpoint().await?;
+        let published = self.ledger.published_checkpoint().await?;
         let mut transaction = self.ledger.pool.begin().await?;
         lease.hold(&mut transaction).await?;
         let tree_size = tree::recorded_size(&mut transaction).await?;

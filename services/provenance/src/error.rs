@@ -92,6 +92,14 @@ pub enum ProvenanceError {
         /// How many lines were found.
         found: usize,
     },
+    /// Fewer witnesses have cosigned a checkpoint than the policy demands.
+    #[error("the policy demands the cosignatures of {quorum:?}, and found are those of: {}", if cosigned.is_empty() { "nobody" } else { cosigned })]
+    QuorumMissing {
+        /// The name of the group or witness that must have cosigned.
+        quorum: String,
+        /// The names of those that did.
+        cosigned: String,
+    },
     /// The checkpoint belongs to another log.
     #[error("checkpoint is of the log {found:?}, not of {expected:?}")]
     OriginMismatch {
@@ -193,6 +201,7 @@ impl ProvenanceError {
             Self::UnknownKey { .. } => "unknown-key",
             Self::SignatureInvalid { .. } => "signature-invalid",
             Self::UnverifiedSignature { .. } => "unverified-signature",
+            Self::QuorumMissing { .. } => "quorum-missing",
             Self::OriginMismatch { .. } => "origin-mismatch",
             Self::IndexOutOfRange { .. } => "index-out-of-range",
             Self::ProofLength { .. } => "proof-length",

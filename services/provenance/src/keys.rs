@@ -134,6 +134,11 @@ impl NamedKey {
         self.id
     }
 
+    /// Whether the two are one key, whatever they are called.
+    pub(crate) fn same_bytes(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+
     /// `name+id`, which names the key and says nothing about its bytes.
     pub(crate) fn label(&self) -> String {
         label(&self.name, self.id)

@@ -64,4 +64,4 @@ pub use near::{NEAR_DISTANCE_MAX, NearIndex, Neighbour};
 pub use position::{LeafIndex, TreeSize};
 pub use tile::{Tile, TileLevel};
 pub use tlog_proof::TlogProof;
-pub use witness::{AddCheckpoint, WitnessSigner, WitnessVerifier};
+pub use witness::{AddCheckpoint, WitnessPolicy, WitnessSigner, WitnessVerifier};

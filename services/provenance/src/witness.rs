@@ -4,6 +4,8 @@
 //! A cosignature is a line below the checkpoint. It covers a time beside the checkpoint's text, and is of
 //! a key type of its own, so that it never passes for a signature of the log.
 
+mod policy;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,9 +14,13 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use crate::encoding::{base64_digest, base64_encode, check_length, decimal_u64};
 use crate::keys::{NamedKey, SIGNATURE_TYPE_COSIGNATURE};
 use crate::merkle::verify_consistency;
-use crate::note::{NOTE_BYTES_MAX, signature_line};
+use crate::note::{NOTE_BYTES_MAX, NOTE_SIGNATURES_MAX, signature_line};
 use crate::{
     Checkpoint, CheckpointVerifier, Digest, ProvenanceError, SecretSeed, SignedCheckpoint, TreeSize,
+};
+
+pub use self::policy::{
+    Cosignature, Cosignatures, PolicyWitness, WITNESS_POLICY_BYTES_MAX, WitnessPolicy,
 };
 
 /// Most hashes of a consistency proof, as the specification has it.
@@ -77,6 +83,32 @@ impl WitnessVerifier {
     /// The witness's name.
     pub fn name(&self) -> &str {
         self.key.name()
+    }
+
+    /// `name+id`, as signatures refer to the key.
+    pub fn key_id(&self) -> String {
+        self.key.label()
+    }
+
+    /// The signature line of this witness in its answer to a checkpoint that it was sent. Lines of other
+    /// keys are ignored.
+    ///
+    /// # Errors
+    /// Refuses an answer without a line of this witness that verifies.
+    pub fn read_answer(
+        &self,
+        checkpoint: &SignedCheckpoint,
+        answer: &str,
+    ) -> Result<String, ProvenanceError> {
+        let lines = answer.lines().take(NOTE_SIGNATURES_MAX);
+        let mut refusal = ProvenanceError::malformed("answer of a witness", "it has no lines");
+        for line in lines {
+            match checkpoint.with_line(line).and_then(|one| self.verify(&one)) {
+                Ok(_) => return Ok(line.to_owned()),
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
     }
 
     /// Verifies that this witness has cosigned the checkpoint. Answers the latest time that it states.

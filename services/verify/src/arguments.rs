@@ -40,7 +40,8 @@ pub struct KeyArguments {
     #[arg(long, value_name = "FILE", required_unless_present = "policy")]
     pub public_key: Option<PathBuf>,
     /// A file of pinned keys. Keys of a log that is not in it yet are added, with a warning; other keys
-    /// than the pinned ones are refused. Without --public-key the pinned keys are used.
+    /// than the pinned ones are refused. Without --public-key the pinned keys are used. Its lines
+    /// `witness`, `group` and `quorum` (C2SP tlog-policy) say who must have cosigned the newest checkpoint.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
 }

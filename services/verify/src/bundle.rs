@@ -6,14 +6,15 @@ use provenance::{Bundle, Checkpoint, Entry, PublicKeys};
 use crate::arguments::BundleTask;
 use crate::image;
 use crate::input::{self, InputError};
-use crate::keys;
+use crate::keys::{self, Trusted};
 use crate::report::{Check, Reason, Report};
+use crate::witnesses;
 
 /// Checks a bundle part by part, so that the report says which part does not hold.
 pub fn check(task: &BundleTask) -> Result<Report, InputError> {
     let bundle_bytes = input::read(&task.file, BUNDLE_BYTES_MAX as u64)?;
     let image_bytes = task.image.as_deref().map(image::read).transpose()?;
-    let (keys, mut report) = match keys::load(&task.keys)? {
+    let (trusted, mut report) = match keys::load(&task.keys)? {
         Ok(loaded) => loaded,
         Err(report) => return Ok(*report),
     };
@@ -28,9 +29,9 @@ pub fn check(task: &BundleTask) -> Result<Report, InputError> {
         "bundle",
         format!("{} bytes, canonical", bundle_bytes.len()),
     ));
-    let checkpoint = check_checkpoint(&mut report, &bundle, &keys);
+    let checkpoint = check_checkpoint(&mut report, &bundle, &trusted);
     let included = check_inclusion(&mut report, &bundle, checkpoint);
-    let entry = check_entry(&mut report, &bundle, &keys);
+    let entry = check_entry(&mut report, &bundle, &trusted.keys);
     if let Some(entry) = entry.as_ref().filter(|_| included) {
         report.prove_entry(bundle.leaf_index(), bundle.envelope().leaf_hash(), entry);
     }
@@ -41,9 +42,10 @@ pub fn check(task: &BundleTask) -> Result<Report, InputError> {
 fn check_checkpoint<'a>(
     report: &mut Report,
     bundle: &'a Bundle,
-    keys: &PublicKeys,
+    trusted: &Trusted,
 ) -> Option<&'a Checkpoint> {
-    match bundle.verify_checkpoint(keys) {
+    let keys = &trusted.keys;
+    match bundle.checkpoint().verify(&keys.checkpoint) {
         Ok(checkpoint) => {
             let detail = format!(
                 "signed by {}, tree size {}, root hash {}",
@@ -52,6 +54,9 @@ fn check_checkpoint<'a>(
                 checkpoint.root_hash
             );
             report.add(Check::ok("checkpoint", detail));
+            if !witnesses::check(report, bundle.checkpoint(), trusted) {
+                return None;
+            }
             report.prove_checkpoint(checkpoint);
             Some(checkpoint)
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::arguments::PageTask;
 use crate::checkpoint;
 use crate::input::{self, InputError};
-use crate::keys;
+use crate::keys::{self, Trusted};
 use crate::ledger::Ledger;
 use crate::report::{Check, Reason, Report};
 use crate::search::Search;
@@ -45,7 +45,7 @@ struct PageCheckpoint {
 pub fn check_page(task: &PageTask, show_progress: bool) -> Result<Report, InputError> {
     let bytes = input::read(&task.file, PAGE_BYTES_MAX)?;
     let query: Vec<(String, String)> = serde_urlencoded::from_str(&task.query).unwrap_or_default();
-    let (keys, mut report) = match keys::load(&task.keys)? {
+    let (trusted, mut report) = match keys::load(&task.keys)? {
         Ok(loaded) => loaded,
         Err(report) => return Ok(*report),
     };
@@ -67,11 +67,11 @@ pub fn check_page(task: &PageTask, show_progress: bool) -> Result<Report, InputE
             return Ok(report);
         }
     };
-    let Some(checkpoint) = page_checkpoint(&mut report, &page, &keys) else {
+    let Some(checkpoint) = page_checkpoint(&mut report, &page, &trusted.keys) else {
         return Ok(report);
     };
     let log = Log {
-        keys: &keys,
+        trusted: &trusted,
         tiles: &task.tiles,
         show_progress,
     };
@@ -236,7 +236,7 @@ impl Found {
 /// A mirrored log to search.
 pub struct Log<'a> {
     /// Whose signatures are believed.
-    pub keys: &'a PublicKeys,
+    pub trusted: &'a Trusted,
     /// The folder of tiles.
     pub tiles: &'a Path,
     /// Whether a progress bar is shown.
@@ -253,7 +253,7 @@ impl Log<'_> {
         checkpoint: &Checkpoint,
     ) -> Result<Option<Vec<Found>>, InputError> {
         let folder = TileFolder::new(self.tiles);
-        let latest = checkpoint::check_file(report, &folder.checkpoint(), self.keys)?;
+        let latest = checkpoint::check_witnessed(report, &folder.checkpoint(), self.trusted)?;
         let Some(latest) = latest else {
             return Ok(None);
         };
@@ -270,7 +270,7 @@ impl Log<'_> {
         let size = checkpoint.tree_size;
         let heads = [checkpoint.clone(), latest];
         let ledger = Ledger {
-            keys: self.keys,
+            keys: &self.trusted.keys,
             heads: &heads,
             show_progress: self.show_progress,
         };

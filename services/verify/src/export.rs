@@ -17,29 +17,30 @@ use sha2::{Digest as _, Sha256};
 use crate::arguments::ExportTask;
 use crate::completeness::{self, Exported, Log};
 use crate::input::{self, InputError};
-use crate::keys;
+use crate::keys::{self, Trusted};
 use crate::report::{Check, Reason, Report};
+use crate::witnesses;
 
 /// The envelope, the statement in it once more, and names and hashes around both.
 const LINE_BYTES_MAX: usize = 2 * ENVELOPE_BYTES_MAX + MANIFEST_BYTES_MAX;
 
 /// Checks an export in one pass, in constant memory but for the places of its rows.
 pub fn check(task: &ExportTask, show_progress: bool) -> Result<Report, InputError> {
-    let (keys, mut report) = match keys::load(&task.keys)? {
+    let (trusted, mut report) = match keys::load(&task.keys)? {
         Ok(loaded) => loaded,
         Err(report) => return Ok(*report),
     };
-    let mut reading = Reading::new(&keys);
+    let mut reading = Reading::new(&trusted.keys);
     let last = reading.run(&task.file)?;
-    let Some(manifest) = check_manifest(&mut report, &last, &keys) else {
+    let Some(manifest) = check_manifest(&mut report, &last, &trusted.keys) else {
         return Ok(report);
     };
-    let checkpoint = check_checkpoint(&mut report, &manifest, &keys);
+    let checkpoint = check_checkpoint(&mut report, &manifest, &trusted);
     report.add(reading.whole_check(&manifest));
     report.add(reading.rows_check(&manifest));
     if let (Some(tiles), Some(checkpoint), true) = (&task.tiles, checkpoint, report.holds()) {
         let log = Log {
-            keys: &keys,
+            trusted: &trusted,
             tiles,
             show_progress,
         };
@@ -89,12 +90,16 @@ fn check_manifest(report: &mut Report, last: &[u8], keys: &PublicKeys) -> Option
 fn check_checkpoint(
     report: &mut Report,
     manifest: &ExportManifest,
-    keys: &PublicKeys,
+    trusted: &Trusted,
 ) -> Option<Checkpoint> {
     const CHECK: &str = "checkpoint";
-    let signed = SignedCheckpoint::parse(&manifest.checkpoint);
-    match signed.and_then(|signed| signed.verify(&keys.checkpoint).cloned()) {
-        Ok(checkpoint) => {
+    let signed = SignedCheckpoint::parse(&manifest.checkpoint).and_then(|signed| {
+        signed.verify(&trusted.keys.checkpoint)?;
+        Ok(signed)
+    });
+    match signed {
+        Ok(signed) => {
+            let checkpoint = signed.unverified().clone();
             let last = manifest.last_index;
             if last.is_some_and(|last| !checkpoint.tree_size.contains(last)) {
                 let detail = "the last row is outside the tree of the checkpoint";
@@ -109,6 +114,9 @@ fn check_checkpoint(
                 checkpoint.tree_size, checkpoint.root_hash
             );
             report.add(Check::ok(CHECK, detail));
+            if !witnesses::check(report, &signed, trusted) {
+                return None;
+            }
             report.prove_checkpoint(&checkpoint);
             Some(checkpoint)
         }

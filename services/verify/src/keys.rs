@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use provenance::{Digest, PublicKeys};
+use provenance::{Digest, PublicKeys, WitnessPolicy};
 
 use crate::arguments::KeyArguments;
 use crate::input::{self, InputError};
@@ -12,9 +12,18 @@ use crate::report::{Check, Reason, Report};
 const KEY_CHECK: &str = "public key";
 const POLICY_CHECK: &str = "policy";
 
-/// The keys to check with and a report that begins with them; or the report that says why there are
+/// Whose signatures are believed.
+#[derive(Debug)]
+pub struct Trusted {
+    /// The log's keys.
+    pub keys: PublicKeys,
+    /// The witnesses, and which of them a checkpoint needs.
+    pub witnesses: WitnessPolicy,
+}
+
+/// What to check with and a report that begins with them; or the report that says why there are
 /// none to be believed.
-pub type Loaded = Result<(PublicKeys, Report), Box<Report>>;
+pub type Loaded = Result<(Trusted, Report), Box<Report>>;
 
 /// Reads the keys, compares them with the pinned ones, and pins those of a log that is new.
 ///
@@ -29,7 +38,8 @@ pub fn load(arguments: &KeyArguments) -> Result<Loaded, InputError> {
     let Some(path) = arguments.policy.as_deref() else {
         let keys = given.expect("one of --public-key and --policy is required");
         let report = Report::of(keys_check(&keys));
-        return Ok(Ok((keys, report)));
+        let witnesses = WitnessPolicy::default();
+        return Ok(Ok((Trusted { keys, witnesses }, report)));
     };
     let policy = match Policy::read(path)? {
         Ok(policy) => policy,
@@ -99,7 +109,8 @@ fn compare(mut policy: Policy, keys: PublicKeys) -> Result<Loaded, InputError> {
             report.add(Check::warning(POLICY_CHECK, reason));
         }
     }
-    Ok(Ok((keys, report)))
+    let witnesses = policy.witnesses().clone();
+    Ok(Ok((Trusted { keys, witnesses }, report)))
 }
 
 fn pinned_alone(policy: &Policy) -> Loaded {
@@ -113,7 +124,11 @@ fn pinned_alone(policy: &Policy) -> Loaded {
         [keys] => {
             let mut report = Report::of(keys_check(keys));
             report.add(Check::ok(POLICY_CHECK, "these are the pinned keys"));
-            Ok((keys.clone(), report))
+            let trusted = Trusted {
+                keys: keys.clone(),
+                witnesses: policy.witnesses().clone(),
+            };
+            Ok((trusted, report))
         }
         [] => Err(refused(
             "no-key-pinned",

@@ -9,7 +9,7 @@ use provenance::{Checkpoint, PublicKeys};
 use crate::arguments::LedgerTask;
 use crate::checkpoint;
 use crate::input::InputError;
-use crate::keys;
+use crate::keys::{self, Trusted};
 use crate::report::{Check, Report};
 use crate::source::{Bundles, Lines};
 use crate::tile_folder::{HashTiles, TileFolder};
@@ -19,17 +19,17 @@ const CHECK: &str = "entries";
 
 /// Checks every entry of a ledger and that together they make the tree of each checkpoint given.
 pub fn check(task: &LedgerTask, show_progress: bool) -> Result<Report, InputError> {
-    let (keys, mut report) = match keys::load(&task.keys)? {
+    let (trusted, mut report) = match keys::load(&task.keys)? {
         Ok(loaded) => loaded,
         Err(report) => return Ok(*report),
     };
     let folder = task.path.is_dir().then(|| TileFolder::new(&task.path));
     let latest = latest_path(task, folder.as_ref())?;
-    let Some(heads) = heads(&mut report, &latest, &task.earlier, &keys)? else {
+    let Some(heads) = heads(&mut report, &latest, &task.earlier, &trusted)? else {
         return Ok(report);
     };
     let ledger = Ledger {
-        keys: &keys,
+        keys: &trusted.keys,
         heads: &heads,
         show_progress,
     };
@@ -54,15 +54,15 @@ pub fn heads(
     report: &mut Report,
     latest: &Path,
     earlier: &[PathBuf],
-    keys: &PublicKeys,
+    trusted: &Trusted,
 ) -> Result<Option<Vec<Checkpoint>>, InputError> {
-    let Some(latest) = checkpoint::check_file(report, latest, keys)? else {
+    let Some(latest) = checkpoint::check_witnessed(report, latest, trusted)? else {
         return Ok(None);
     };
     report.prove_checkpoint(&latest);
     let mut heads = vec![latest];
     for path in earlier {
-        match checkpoint::check_file(report, path, keys)? {
+        match checkpoint::check_kept(report, path, &trusted.keys)? {
             Some(earlier) => heads.push(earlier),
             None => return Ok(None),
         }

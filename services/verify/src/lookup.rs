@@ -36,17 +36,17 @@ pub fn check(task: &ImageTask, show_progress: bool) -> Result<Report, InputError
 
 fn check_tiles(task: &ImageTask, tiles: &Path, show_progress: bool) -> Result<Report, InputError> {
     let bytes = image::read(&task.file)?;
-    let (keys, mut report) = match keys::load(&task.keys)? {
+    let (trusted, mut report) = match keys::load(&task.keys)? {
         Ok(loaded) => loaded,
         Err(report) => return Ok(*report),
     };
     let folder = TileFolder::new(tiles);
-    let Some(heads) = ledger::heads(&mut report, &folder.checkpoint(), &[], &keys)? else {
+    let Some(heads) = ledger::heads(&mut report, &folder.checkpoint(), &[], &trusted)? else {
         return Ok(report);
     };
     let mut found = Found::new(&bytes);
     let ledger = Ledger {
-        keys: &keys,
+        keys: &trusted.keys,
         heads: &heads,
         show_progress,
     };

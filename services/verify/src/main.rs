@@ -22,6 +22,7 @@ mod search;
 mod source;
 mod tile_folder;
 mod walk;
+mod witnesses;
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::process::ExitCode;

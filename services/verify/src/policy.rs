@@ -4,15 +4,19 @@
 //! # Keys that retrace-verify believes.
 //! retrace.example/log/entries+1b0c8e4f+AQ…
 //! retrace.example/log+92a1f0c3+AQ…
+//! witness north witness.example/north+5d1e09aa+BA…
+//! quorum north
 //! ```
 //!
-//! Lines that begin with a number sign, and empty lines, mean nothing.
+//! Lines that begin with a number sign, and empty lines, mean nothing. Lines that begin with `witness`,
+//! `group` or `quorum` say which witnesses must have cosigned a checkpoint (C2SP tlog-policy); without any
+//! no cosignature is demanded.
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use provenance::PublicKeys;
+use provenance::{PublicKeys, WitnessPolicy};
 
 use crate::input::{self, InputError};
 use crate::report::Reason;
@@ -28,6 +32,7 @@ pub struct Policy {
     path: PathBuf,
     text: String,
     logs: Vec<PublicKeys>,
+    witnesses: WitnessPolicy,
 }
 
 impl Policy {
@@ -55,10 +60,20 @@ impl Policy {
                 "it is over the limit of {POLICY_BYTES_MAX} bytes"
             )));
         }
-        let lines: Vec<&str> = text
+        let (rules, lines): (Vec<&str>, Vec<&str>) = text
             .lines()
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
-            .collect();
+            .partition(|line| WitnessPolicy::is_line(line));
+        let witnesses = match rules[..] {
+            [] => WitnessPolicy::default(),
+            _ => WitnessPolicy::parse(&rules.join("\n"))
+                .map_err(|refusal| malformed(refusal.to_string()))?,
+        };
+        if !witnesses.logs().is_empty() {
+            let detail =
+                "a log is pinned by its entry key and its checkpoint key, not by a line `log`";
+            return Err(malformed(detail.to_owned()));
+        }
         let mut logs: Vec<PublicKeys> = Vec::new();
         for pair in lines.chunks(2) {
             let keys = PublicKeys::parse(&format!("{}\n", pair.join("\n")))
@@ -72,6 +87,7 @@ impl Policy {
             path: path.to_owned(),
             text,
             logs,
+            witnesses,
         })
     }
 
@@ -83,6 +99,11 @@ impl Policy {
     /// All pinned logs.
     pub fn logs(&self) -> &[PublicKeys] {
         &self.logs
+    }
+
+    /// The witnesses, and which of them a checkpoint needs.
+    pub fn witnesses(&self) -> &WitnessPolicy {
+        &self.witnesses
     }
 
     /// The pinned keys of the log with this origin.

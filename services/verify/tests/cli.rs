@@ -352,11 +352,6 @@ fn each_part_that_does_not_hold_is_named() {
             "checkpoint",
             "signature-invalid",
         ),
-        (
-            "unverified-signature--cosigned",
-            "checkpoint",
-            "unverified-signature",
-        ),
         ("root-mismatch--another-index", "inclusion", "root-mismatch"),
         (
             "index-out-of-range--index-5",
@@ -393,9 +388,18 @@ fn every_refused_bundle_and_checkpoint_is_refused() {
                 arguments.push("--no-image");
             }
             let run = run(&arguments);
-            assert_eq!(run.code, 1, "{}: {}", path.display(), run.stdout);
             let name = path.file_name().unwrap().to_str().unwrap();
             let (code, _) = name.split_once("--").unwrap();
+            // The library refuses lines that it cannot verify; the program says that they are there, since
+            // not everybody knows every witness.
+            if code == "unverified-signature" {
+                let warned = run
+                    .stdout
+                    .contains("WARNING      witnesses     unknown-signature-lines");
+                assert!(run.code == 0 && warned, "{name}: {}", run.stdout);
+                continue;
+            }
+            assert_eq!(run.code, 1, "{}: {}", path.display(), run.stdout);
             assert!(
                 run.stdout.contains(&format!("{code}: ")),
                 "{name}: {}",
@@ -490,9 +494,7 @@ fn checkpoints_hold_with_and_without_cosignatures() {
         let file = golden(&format!("accepted/{name}"));
         let run = run(&["checkpoint", &file, "--public-key", &keys]);
         assert_eq!(run.code, 0, "{name}: {}", run.stdout);
-        let noted = run
-            .stdout
-            .contains("further signature lines not checked: 1");
+        let noted = run.stdout.contains("unknown-signature-lines");
         assert_eq!(noted, name == "cosigned.checkpoint.txt");
     }
 }

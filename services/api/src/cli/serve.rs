@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use api::config::{Limits, PORT_DEFAULT, Role};
+use api::config::{Limits, PORT_DEFAULT, Role, WitnessOptions};
 use api::startup::{App, termination};
 use clap::Args;
 use serde_json::json;
@@ -26,7 +26,10 @@ way finish; jobs under way go back to the queue. The log goes to standard error;
 
 Roles share one database, the images (<state>/images) and the signing keys (<state>/keys). Exactly
 one state folder holds the checkpoint store, that of the `all` or `api` processes; workers may run on
-any number of machines, and claim jobs from the database.";
+any number of machines, and claim jobs from the database.
+
+A witness policy (C2SP tlog-policy: lines witness, group and quorum) names who is asked to cosign checkpoints.
+With a quorum in it every append waits for it; commands that run once (retrace generate) do not.";
 
 /// Arguments of `retrace serve`.
 #[derive(Debug, Args)]
@@ -71,6 +74,9 @@ pub struct Serve {
     credentials: CredentialArgs,
 
     #[command(flatten)]
+    witnesses: WitnessOptions,
+
+    #[command(flatten)]
     limits: Limits,
 }
 
@@ -83,6 +89,7 @@ impl Serve {
         let mut config = self.credentials.add_to(config);
         config.role = self.role;
         config.listen = SocketAddr::new(self.host, self.port);
+        config.witnesses = self.witnesses.clone();
         config.limits = self.limits.clone();
         config.database_connections_max = self.database_connections_max;
         super::async_runtime()?.block_on(async {

@@ -12,7 +12,8 @@ use crate::problem::{Problem, ProblemBody};
 use crate::state::AppState;
 use crate::work;
 
-/// The newest signed checkpoint (C2SP tlog-checkpoint).
+/// The newest signed checkpoint (C2SP tlog-checkpoint) with the cosignatures that it has by now. Where the
+/// service demands a quorum of witnesses, the newest that has it.
 #[utoipa::path(
     get,
     path = "/checkpoint",
@@ -23,7 +24,7 @@ use crate::work;
     )
 )]
 pub(super) async fn latest(state: web::Data<AppState>) -> Result<HttpResponse, Problem> {
-    let checkpoint = work::latest_checkpoint(&state).await?;
+    let checkpoint = work::witnessed_checkpoint(&state).await?;
     Ok(HttpResponse::Ok()
         .content_type(ContentType::plaintext())
         .body(checkpoint.text()))

@@ -2,9 +2,11 @@
 //! in it says who did what.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_web::{HttpResponse, web};
 
+use crate::cosigning;
 use crate::metrics::{Gauge, render};
 use crate::state::{AppState, SequencerStatus};
 use crate::work;
@@ -23,6 +25,15 @@ pub(super) async fn metrics(state: web::Data<AppState>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type(MEDIA_TYPE)
         .body(render(&gauges(&state).await))
+}
+
+fn count(name: &'static str, help: &'static str, counter: &AtomicU64) -> Gauge {
+    Gauge {
+        name,
+        help,
+        labels: "",
+        value: counter.load(Ordering::Relaxed),
+    }
 }
 
 /// Sizes of the process, and those of the ledger when it answers.
@@ -45,6 +56,16 @@ async fn gauges(state: &Arc<AppState>) -> Vec<Gauge> {
             labels: "",
             value: sequencer.into(),
         },
+        count(
+            "retrace_cosignatures",
+            "Cosignatures of witnesses that this process has fetched.",
+            &cosigning::COSIGNATURES,
+        ),
+        count(
+            "retrace_cosigning_failures",
+            "Times that a witness did not cosign when this process asked.",
+            &cosigning::FAILURES,
+        ),
     ];
     // The rest is worth reading when the database is down.
     let ledger = work::gauges(state).await.ok();

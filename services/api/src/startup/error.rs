@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ledger::LedgerError;
 
 use crate::config::LimitRefused;
+use crate::cosigning::PolicyError;
 use crate::engine::EngineError;
 use crate::keys::KeyError;
 use crate::native::NotFound;
@@ -41,6 +42,14 @@ pub enum StartupError {
     NoKeys {
         /// Where they would be.
         folder: PathBuf,
+    },
+    /// The policy of witnesses cannot be used.
+    #[error("the witness policy {} cannot be used: {source}", path.display())]
+    WitnessPolicy {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: PolicyError,
     },
     /// The database or the ledger in it cannot be used.
     #[error(transparent)]

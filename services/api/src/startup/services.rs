@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::workers::Workers;
 use super::{StartupError, Storage, storage};
 use crate::config::{Config, Limits, Role};
+use crate::cosigning::Cosigner;
 use crate::credential_keys::CredentialKeys;
 use crate::engine::Engine;
 use crate::images::ImageStore;
@@ -29,6 +30,7 @@ pub struct Services {
     ledger: Ledger,
     cluster: Option<PrivateCluster>,
     sequencer: Option<RunningSequencer>,
+    cosigner: Option<Box<Cosigner>>,
     stopping: watch::Sender<bool>,
     workers: Workers,
 }
@@ -39,7 +41,7 @@ impl Services {
     /// # Errors
     /// See [`StartupError`].
     pub async fn open(config: Config) -> Result<Self, StartupError> {
-        config.limits.check()?;
+        config.check()?;
         let engine = open_engine(&config).await?;
         let Storage {
             keys,
@@ -66,6 +68,10 @@ impl Services {
             }
         };
         let (stopping, stops) = watch::channel(false);
+        let witnesses = ledger.witnesses();
+        let cosigner = (!witnesses.witnesses().is_empty())
+            .then(|| Cosigner::new(ledger.clone(), witnesses, config.witnesses.clone()))
+            .map(Box::new);
         let limits = &config.limits;
         let [generations, scores, uploads, event_streams] = turns(limits);
         let state = AppState {
@@ -98,13 +104,18 @@ impl Services {
             ledger,
             cluster,
             sequencer,
+            cosigner,
             stopping,
             workers: Workers::default(),
         })
     }
 
-    /// Starts the workers of this role, if it has any.
+    /// Starts the workers of this role, if it has any, and asks witnesses where checkpoints are published.
     pub(super) fn start_workers(&mut self) {
+        if let (Some(cosigner), Some(sequencer)) = (self.cosigner.take(), &self.sequencer) {
+            let (leading, stopping) = (sequencer.leading.clone(), self.state.stopping.clone());
+            tokio::spawn(cosigner.run(leading, stopping));
+        }
         if self.state.config.role != Role::Api {
             self.workers = Workers::start(&self.state, &self.state.stopping);
         }
@@ -222,6 +233,8 @@ fn turns(limits: &Limits) -> [Turns; 4] {
 /// The sequencer as a task of this process.
 struct RunningSequencer {
     stop: oneshot::Sender<()>,
+    /// Whether this process's sequencer holds the lease.
+    leading: watch::Receiver<bool>,
     task: JoinHandle<Result<(), LedgerError>>,
 }
 
@@ -234,6 +247,7 @@ impl RunningSequencer {
         let (stop, stopped) = oneshot::channel::<()>();
         let (status, watched) = watch::channel(SequencerStatus::Running);
         let sequencer = Sequencer::new(ledger.clone(), signer, store);
+        let leading = sequencer.leading();
         let task = tokio::spawn(async move {
             // A dropped sender stops it as well.
             let shutdown = async move { drop(stopped.await) };
@@ -241,7 +255,12 @@ impl RunningSequencer {
             status.send_replace(SequencerStatus::Ended);
             result
         });
-        (Self { stop, task }, watched)
+        let started = Self {
+            stop,
+            leading,
+            task,
+        };
+        (started, watched)
     }
 
     async fn stop(self) -> Result<(), LedgerError> {

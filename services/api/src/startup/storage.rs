@@ -9,6 +9,7 @@ use ledger::{Backup, CheckReport, Ledger, LedgerError, LedgerOptions};
 
 use super::StartupError;
 use crate::config::{Config, Role};
+use crate::cosigning;
 use crate::keys::Keys;
 use crate::native;
 
@@ -47,9 +48,16 @@ impl Storage {
         let (database_url, cluster) = database(config, &state).await?;
         let mut options = LedgerOptions::new(database_url, keys.public.clone());
         options.connections_max = config.database_connections_max;
+        if let Some(path) = &config.witnesses.witness_policy {
+            let read = cosigning::read_policy(path, &keys.public.checkpoint);
+            options.witnesses = read.map_err(|source| StartupError::WitnessPolicy {
+                path: path.clone(),
+                source,
+            })?;
+        }
         let ledger = Ledger::connect(&options).await?;
         // The database is not trusted with signatures, so reading the checkpoint verifies it.
-        match ledger.latest_checkpoint().await {
+        match ledger.published_checkpoint().await {
             Ok(_) => Ok(Self {
                 keys,
                 ledger,

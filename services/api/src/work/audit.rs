@@ -40,6 +40,22 @@ pub async fn latest_checkpoint(state: &Arc<AppState>) -> Result<SignedCheckpoint
         .await
 }
 
+/// The newest checkpoint that enough witnesses have cosigned; where no quorum is demanded, the newest.
+///
+/// # Errors
+/// When there is none yet, or the database fails.
+pub async fn witnessed_checkpoint(state: &Arc<AppState>) -> Result<SignedCheckpoint, WorkError> {
+    let ledger = state.ledger.clone();
+    state
+        .run(async move {
+            Ok(ledger
+                .witnessed_checkpoint()
+                .await?
+                .ok_or(LedgerError::NoCheckpoint)?)
+        })
+        .await
+}
+
 /// One entry.
 ///
 /// # Errors

@@ -25,7 +25,7 @@ mod worker;
 
 pub use audit::{
     EntryProof, consistency, entry, entry_bundle, entry_image, entry_proof, latest_checkpoint,
-    near_entries, search,
+    near_entries, search, witnessed_checkpoint,
 };
 pub use batches::Batches;
 pub use cases::{

@@ -56,6 +56,15 @@ pub enum Problem {
         /// What is wrong with it.
         detail: String,
     },
+    /// The line of a known witness under a checkpoint does not verify.
+    Cosignature {
+        /// The checkpoint's tree size.
+        tree_size: TreeSize,
+        /// The witness's key, as `name+id`.
+        witness: String,
+        /// What is wrong with the line.
+        detail: String,
+    },
     /// A checkpoint's root is not that of the entries.
     Root {
         /// The checkpoint's tree size.
@@ -114,6 +123,14 @@ impl fmt::Display for Problem {
                     "checkpoint of size {tree_size} does not verify: {detail}"
                 )
             }
+            Self::Cosignature {
+                tree_size,
+                witness,
+                detail,
+            } => write!(
+                formatter,
+                "the cosignature of {witness} under the checkpoint of size {tree_size} does not verify: {detail}"
+            ),
             Self::Root {
                 tree_size,
                 computed,

@@ -4,7 +4,13 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use crate::support::TestLog;
 
-const TABLES: [&str; 4] = ["entries", "nodes", "checkpoints", "perceptual_hashes"];
+const TABLES: [&str; 5] = [
+    "entries",
+    "nodes",
+    "checkpoints",
+    "perceptual_hashes",
+    "cosignatures",
+];
 
 /// Every way to change or remove rows of a table.
 fn changes(table: &str) -> [String; 3] {
@@ -12,6 +18,8 @@ fn changes(table: &str) -> [String; 3] {
         "root_hash"
     } else if table == "nodes" || table == "perceptual_hashes" {
         "hash"
+    } else if table == "cosignatures" {
+        "line"
     } else {
         "envelope"
     };

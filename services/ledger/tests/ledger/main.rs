@@ -15,6 +15,7 @@ mod clients;
 mod cluster;
 mod crash;
 mod faults;
+mod heads;
 mod jobs;
 mod near;
 mod random;
