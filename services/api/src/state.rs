@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ledger::{JobHints, Ledger, NearWatch};
+use ledger::{JobHints, Ledger};
 use provenance::{EntrySigner, PublicKeys};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -68,8 +68,6 @@ pub struct AppState {
     pub event_streams: Turns,
     /// Tells when something happens to a job.
     pub jobs: JobHints,
-    /// Keeps the index of near matches fresh, where pictures are scored.
-    pub near: Option<NearWatch>,
     /// True when the service is about to stop: whoever follows or works lets go.
     pub stopping: watch::Receiver<bool>,
     /// Generations that their clients follow without naming them.

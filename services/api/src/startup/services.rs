@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ledger::cluster::PrivateCluster;
 use ledger::sequencer::Sequencer;
-use ledger::{Ledger, LedgerError};
+use ledger::{Ledger, LedgerError, NearWatch};
 use provenance::CheckpointSigner;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -31,6 +31,8 @@ pub struct Services {
     cluster: Option<PrivateCluster>,
     sequencer: Option<RunningSequencer>,
     cosigner: Option<Box<Cosigner>>,
+    /// Keeps the index of near matches fresh, where pictures are scored.
+    near: Option<NearWatch>,
     stopping: watch::Sender<bool>,
     workers: Workers,
 }
@@ -93,7 +95,6 @@ impl Services {
             in_flight: InFlight::new(limits.generations_per_client_max),
             event_streams,
             jobs: ledger.watch_jobs(),
-            near: (config.role != Role::Worker).then(|| ledger.watch_near()),
             stopping: stops,
             sequencer: status,
             runtime: Handle::current(),
@@ -105,13 +106,19 @@ impl Services {
             cluster,
             sequencer,
             cosigner,
+            near: None,
             stopping,
             workers: Workers::default(),
         })
     }
 
-    /// Starts the workers of this role, if it has any, and asks witnesses where checkpoints are published.
+    /// Starts what a service does beside answering, which a command that runs once has no use for: the
+    /// workers of this role, the asking of witnesses where checkpoints are published, and the reading of
+    /// new fingerprints where pictures are scored.
     pub(super) fn start_workers(&mut self) {
+        if self.state.config.role != Role::Worker {
+            self.near = Some(self.ledger.watch_near());
+        }
         if let (Some(cosigner), Some(sequencer)) = (self.cosigner.take(), &self.sequencer) {
             let (leading, stopping) = (sequencer.leading.clone(), self.state.stopping.clone());
             tokio::spawn(cosigner.run(leading, stopping));
@@ -150,6 +157,7 @@ impl Services {
     /// What the sequencer or the cluster said at the end.
     pub async fn close(self) -> Result<(), StartupError> {
         self.begin_stop();
+        drop(self.near);
         self.workers.ended().await;
         let sequenced = match self.sequencer {
             Some(sequencer) => sequencer.stop().await,
