@@ -1,9 +1,11 @@
 //! Score.
 
-use media::Limits;
-use provenance::{Bundle, Entry};
-use serde_json::Value;
-use tests::client::{UploadedFile, bundle_of, png_of};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use media::{Format, Limits};
+use provenance::{Bundle, Entry, TlogProof};
+use serde_json::{Value, json};
+use tests::client::{Client, UploadedFile, bundle_of, png_of};
 use tests::service::{photograph, spawn_app};
 
 /// The findings of one kind.
@@ -100,8 +102,54 @@ fn an_image_of_ours_that_was_stripped_compressed_and_halved_is_traced_back_to_it
     assert_eq!(matches["matches"][0]["manifestId"], index, "{matches}");
     let nonsense = client.get(&format!("/matches/byBinding?alg={alg}&value=AAAA"));
     nonsense.expect_problem(400, "invalid-request");
+    resolve_manifest(&client, alg, &png_of(&item), entry);
     let photograph = client.score_png(&photograph("chelsea.png")).expect_ok();
     assert!(evidence(&photograph, "near_match").is_empty());
+}
+
+/// What an image's soft binding leads to, once its manifest was taken off.
+fn resolve_manifest(client: &Client, alg: &str, file: &[u8], entry: &Value) {
+    let index = entry["leaf_index"].to_string();
+    let decoded = media::decode(file, &Limits::default()).unwrap();
+    let own = media::perceptual_hash(decoded.width, decoded.height, &decoded.rgb);
+    let value = STANDARD.encode(own.hash.as_bytes());
+    // The manifest states the very binding that finds it.
+    let store = credentials::manifest_store(file, Format::Png).unwrap();
+    for stated in ["c2pa.soft-binding", alg, &value] {
+        let found = store
+            .windows(stated.len())
+            .any(|it| it == stated.as_bytes());
+        assert!(found, "{stated}");
+    }
+    let query = json!({ "alg": alg, "value": value, "maxResults": 1 });
+    let matches = client.post_json("/matches/byBinding", &query).expect_ok();
+    assert_eq!(matches["matches"][0]["manifestId"], index, "{matches}");
+    let answer = client.get(&format!("/manifests/{index}"));
+    assert_eq!(answer.media_type, "application/c2pa");
+    assert!(answer.status == 200 && answer.body == store);
+    let given = client
+        .get(&format!("/manifests/{index}/receipts"))
+        .expect_ok();
+    assert_eq!(given["@type"], "org.c2pa.manifest-receipt", "{given}");
+    assert_eq!(given["repository"]["manifestId"], index);
+    assert_eq!(given["verified"], true);
+    let proof = &given["anchor"]["proof"];
+    let proof = TlogProof::parse(proof["tlogProof"].as_str().unwrap()).unwrap();
+    assert_eq!(proof.leaf_index.to_string(), index);
+    let whole = format!("/manifests/{index}?returnActiveManifest=true");
+    client.get(&whole).expect_problem(400, "invalid-request");
+    client
+        .get("/manifests/4000000")
+        .expect_problem(404, "not-found");
+    // Scoring has recorded an entry without an image since.
+    let score = entry["leaf_index"].as_u64().unwrap() + 1;
+    client
+        .get(&format!("/manifests/{score}"))
+        .expect_problem(404, "not-found");
+    client
+        .get(&format!("/manifests/{score}/receipts"))
+        .expect_problem(404, "not-found");
+    assert_eq!(client.delete(&format!("/manifests/{index}")).status, 405);
 }
 
 #[test]

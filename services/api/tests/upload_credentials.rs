@@ -42,6 +42,7 @@ fn signed() -> (Vec<u8>, String) {
         request_id: "req-1",
         image_index: 0,
         created_at_ms: 1_795_421_854_095,
+        soft_bindings: &[],
     };
     let file = media::encode_png(64, 64, &rgb, &[]).unwrap();
     (signer.sign(file, &statement).unwrap(), made.root_pem)

@@ -114,5 +114,6 @@ fn statement(format: Format) -> Statement<'static> {
         request_id: "bench",
         image_index: 0,
         created_at_ms: 1_795_421_854_095,
+        soft_bindings: &[],
     }
 }

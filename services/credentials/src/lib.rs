@@ -23,6 +23,6 @@ pub use date::rfc3339;
 pub use dev_chain::DevChain;
 pub use error::CredentialsError;
 pub use profile::BrokenRule;
-pub use read::{ManifestCaps, ManifestReader, Reading, State};
+pub use read::{ManifestCaps, ManifestReader, Reading, State, manifest_store};
 pub use signer::CredentialSigner;
-pub use statement::{Ingredient, ModelStatement, Operator, Software, Statement, Work};
+pub use statement::{Ingredient, ModelStatement, Operator, SoftBinding, Software, Statement, Work};

@@ -201,6 +201,13 @@ impl ManifestReader {
     }
 }
 
+/// All manifests of a file, as they lie in it; none where it has none. For files that are known not to be
+/// a stranger's: nothing bounds what is read of them here.
+#[must_use]
+pub fn manifest_store(file: &[u8], format: Format) -> Option<Vec<u8>> {
+    jumbf_io::load_jumbf_from_memory(format.media_type(), file).ok()
+}
+
 /// A manifest that the library cannot read does not hold.
 fn unreadable(error: &c2pa::Error) -> Reading {
     Reading::without_content(State::Invalid, &error.to_string())

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use media::Format;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -158,6 +160,17 @@ pub struct Statement<'a> {
     pub image_index: u32,
     /// When it was made, in milliseconds since 1970: the service's claim.
     pub created_at_ms: u64,
+    /// What finds the manifest again when it was taken off the file.
+    pub soft_bindings: &'a [SoftBinding<'a>],
+}
+
+/// A fingerprint or watermark of the pixels, by which a repository finds the manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SoftBinding<'a> {
+    /// The algorithm, as the repository names it.
+    pub algorithm: &'a str,
+    /// The fingerprint.
+    pub value: &'a [u8],
 }
 
 impl Statement<'_> {
@@ -168,6 +181,8 @@ impl Statement<'_> {
         let when = when.ok_or_else(|| CredentialsError::Write {
             cause: format!("{} ms is no time", self.created_at_ms),
         })?;
+        let mut assertions = vec![self.actions(&when), self.disclosure(), self.own(&when)];
+        assertions.extend(self.soft_bindings.iter().map(SoftBinding::assertion));
         Ok(json!({
             "claim_version": 2,
             "claim_generator_info": [{
@@ -176,11 +191,7 @@ impl Statement<'_> {
                 "specVersion": SPECIFICATION,
             }],
             "format": self.format.media_type(),
-            "assertions": [
-                self.actions(&when),
-                self.disclosure(),
-                self.own(&when),
-            ],
+            "assertions": assertions,
         }))
     }
 
@@ -246,6 +257,21 @@ impl Statement<'_> {
                 "log": self.operator.log,
                 "request_id": self.request_id,
                 "image_index": self.image_index,
+            },
+        })
+    }
+}
+
+impl SoftBinding<'_> {
+    /// Of the whole picture. The value is text, as other programs read and write it.
+    fn assertion(&self) -> Value {
+        json!({
+            "label": "c2pa.soft-binding",
+            "created": true,
+            "data": {
+                "alg": self.algorithm,
+                "blocks": [{ "scope": {}, "value": STANDARD.encode(self.value) }],
+                "pad": [],
             },
         })
     }

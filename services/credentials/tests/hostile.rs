@@ -136,6 +136,7 @@ fn samples() -> Samples {
             request_id: "req-1",
             image_index: 0,
             created_at_ms: 1_795_421_854_095,
+            soft_bindings: &[],
         };
         signer.sign(webp(), &statement).unwrap()
     };

@@ -61,6 +61,7 @@ fn statement(format: Format, work: Work<'_>) -> Statement<'_> {
         request_id: "req-1",
         image_index: 2,
         created_at_ms: 1_795_421_854_095,
+        soft_bindings: &[],
     }
 }
 

@@ -173,6 +173,7 @@ fn signed_delivery() -> Delivery {
         request_id: "1",
         image_index: 0,
         created_at_ms: 1_767_225_600_000,
+        soft_bindings: &[],
     };
     let delivery = Delivery::of(|image| signer.sign(image, &statement).unwrap());
     delivery.write("root.pem", made.root_pem.as_bytes());

@@ -114,7 +114,15 @@ fn configure(config: &mut web::ServiceConfig) {
         .service(get("/v1/entries/{index}/proof", entries::proof))
         .service(get("/v1/entries/{index}/bundle", entries::bundle))
         .service(get("/v1/entries/{index}/image", entries::image))
-        .service(get("/matches/byBinding", soft_binding::by_binding))
+        .service(
+            web::resource("/matches/byBinding")
+                .route(web::get().to(soft_binding::by_binding))
+                .route(web::head().to(soft_binding::by_binding))
+                .route(web::post().to(soft_binding::by_posted_binding))
+                .default_service(web::to(|| method_not_allowed("GET, HEAD, POST"))),
+        )
+        .service(get("/manifests/{id}", soft_binding::manifest))
+        .service(get("/manifests/{id}/receipts", soft_binding::receipts))
         .service(post("/matches/byContent", soft_binding::by_content))
         .service(get(
             "/services/supportedAlgorithms",

@@ -1,15 +1,18 @@
-//! The look-ups of C2PA's Soft Binding Resolution API: which entries of this ledger a fingerprint, or a
-//! picture, leads to.
+//! The reading side of C2PA's Soft Binding Resolution API: which entries of this ledger a fingerprint, or a
+//! picture, leads to, their manifests, and the proofs that the ledger holds them.
 //!
 //! The fingerprint is PDQ, under a name of the log's own: the reversed host name of its origin, and
-//! `pdq.1`. A match is named by the leaf index of its entry. Likeness is no proof of origin: the score says
-//! how alike the pictures are.
+//! `pdq.1`; manifests state it as their soft binding. A match is named by the leaf index of its entry, which
+//! is also the id of its manifest here. Likeness is no proof of origin: the score says how alike the pictures
+//! are. Nothing is uploaded or deleted this way: the ledger is append-only, and what it records it made.
 
+use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ledger::Scope;
 use media::MATCH_DISTANCE_MAX;
+use provenance::LeafIndex;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -25,6 +28,14 @@ const MATCHES_DEFAULT: usize = 10;
 const MATCHES_MAX: usize = 100;
 /// Bits of the fingerprint.
 const BITS: u32 = 256;
+
+/// What the media type of a manifest store is.
+const MANIFEST_TYPE: &str = "application/c2pa";
+/// The name spaces of a receipt.
+const NAME_SPACES: ReceiptContext = ReceiptContext {
+    c2pa: "https://c2pa.org/ns/",
+    terms: "https://c2pa.org/ns/manifest-receipt#",
+};
 
 /// A fingerprint to look up.
 #[derive(Debug, Deserialize, IntoParams, ToSchema)]
@@ -96,7 +107,7 @@ pub(super) async fn supported_algorithms(state: web::Data<AppState>) -> HttpResp
     HttpResponse::Ok().json(SupportedAlgorithms {
         watermarks: Vec::new(),
         fingerprints: vec![Algorithm {
-            alg: algorithm(&state.config.origin),
+            alg: work::fingerprint_algorithm(&state.config.origin),
         }],
     })
 }
@@ -119,14 +130,177 @@ pub(super) async fn by_binding(
     query: web::Query<BindingQuery>,
 ) -> Result<HttpResponse, Problem> {
     caller.require(Scope::Score)?;
-    check_algorithm(&state, Some(&query.alg))?;
+    look_up(&state, &query).await
+}
+
+/// Entries that a fingerprint leads to, asked for in the body.
+#[utoipa::path(
+    post,
+    path = "/matches/byBinding",
+    tag = "soft bindings",
+    request_body = BindingQuery,
+    responses(
+        (status = 200, body = SoftBindingMatches),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json")
+    ),
+    security(("key" = ["score"]))
+)]
+pub(super) async fn by_posted_binding(
+    state: web::Data<AppState>,
+    caller: Caller,
+    query: web::Json<BindingQuery>,
+) -> Result<HttpResponse, Problem> {
+    caller.require(Scope::Score)?;
+    look_up(&state, &query).await
+}
+
+async fn look_up(
+    state: &web::Data<AppState>,
+    query: &BindingQuery,
+) -> Result<HttpResponse, Problem> {
+    check_algorithm(state, Some(&query.alg))?;
     let bytes = STANDARD.decode(&query.value).ok();
     let hash: Option<[u8; 32]> = bytes.and_then(|bytes| bytes.try_into().ok());
     let hash = hash.ok_or(Problem::invalid(
         "value",
         "value must be 32 bytes in base64",
     ))?;
-    answer(&state, hash, query.max_results).await
+    answer(state, hash, query.max_results).await
+}
+
+/// How to answer with a manifest.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ManifestQuery {
+    /// Only false: manifests are given with those of the pictures that the image was made from, as the
+    /// signature covers them.
+    #[serde(rename = "returnActiveManifest")]
+    return_active_manifest: Option<bool>,
+}
+
+/// The manifests of an entry's image, as they lie in the file that was recorded. The file itself needs
+/// another right.
+#[utoipa::path(
+    get,
+    path = "/manifests/{id}",
+    tag = "soft bindings",
+    params(("id" = u64, Path, description = "Leaf index, as a match names it"), ManifestQuery),
+    responses(
+        (status = 200, body = Vec<u8>, content_type = "application/c2pa"),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json")
+    ),
+    security(("key" = ["score"]))
+)]
+pub(super) async fn manifest(
+    state: web::Data<AppState>,
+    caller: Caller,
+    id: web::Path<u64>,
+    query: web::Query<ManifestQuery>,
+) -> Result<HttpResponse, Problem> {
+    caller.require(Scope::Score)?;
+    if query.return_active_manifest == Some(true) {
+        let detail = "manifests are given whole: returnActiveManifest must be false";
+        return Err(Problem::invalid("returnActiveManifest", detail));
+    }
+    let store = work::entry_manifests(&state, LeafIndex::new(*id)).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, MANIFEST_TYPE))
+        .body(store))
+}
+
+/// A proof that the repository holds a manifest.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ManifestReceipt {
+    #[serde(rename = "@context")]
+    context: ReceiptContext,
+    #[serde(rename = "@type")]
+    kind: &'static str,
+    repository: ReceiptRepository,
+    anchor: ReceiptAnchor,
+    /// Whether the proof held when it was handed out. Believe your own check instead.
+    verified: bool,
+}
+
+/// Name spaces of the terms.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReceiptContext {
+    c2pa: &'static str,
+    #[serde(rename = "receipt")]
+    terms: &'static str,
+}
+
+/// Whose receipt it is.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ReceiptRepository {
+    /// Name of the log.
+    uri: String,
+    /// Leaf index of the entry.
+    manifest_id: String,
+}
+
+/// What the receipt rests on.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReceiptAnchor {
+    /// Where the whole bundle is, for whoever may read it.
+    uri: String,
+    proof: ReceiptProof,
+}
+
+/// The entry that states the digest of the file with the manifest in it, and its place in the log.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ReceiptProof {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// Hash of the leaf that the proof is about, in hex.
+    leaf_hash: String,
+    /// Inclusion proof and signed checkpoint (C2SP tlog-proof).
+    tlog_proof: String,
+}
+
+/// The receipt of a manifest, of this log. It travels beside the file, whose digest it proves.
+#[utoipa::path(
+    get,
+    path = "/manifests/{id}/receipts",
+    tag = "soft bindings",
+    params(("id" = u64, Path, description = "Leaf index, as a match names it")),
+    responses(
+        (status = 200, body = ManifestReceipt),
+        (status = "4XX", body = ProblemBody, content_type = "application/problem+json")
+    ),
+    security(("key" = ["score"]))
+)]
+pub(super) async fn receipts(
+    state: web::Data<AppState>,
+    caller: Caller,
+    id: web::Path<u64>,
+) -> Result<HttpResponse, Problem> {
+    caller.require(Scope::Score)?;
+    let bundle = work::manifest_bundle(&state, LeafIndex::new(*id)).await?;
+    let proven = ManifestReceipt {
+        context: NAME_SPACES,
+        kind: "org.c2pa.manifest-receipt",
+        repository: ReceiptRepository {
+            uri: state.config.origin.clone(),
+            manifest_id: id.to_string(),
+        },
+        anchor: ReceiptAnchor {
+            uri: format!("/v1/entries/{id}/bundle"),
+            proof: ReceiptProof {
+                kind: "c2sp.org/tlog-proof@v1",
+                leaf_hash: bundle.envelope().leaf_hash().to_string(),
+                tlog_proof: bundle.tlog_proof().to_string(),
+            },
+        },
+        verified: bundle
+            .checkpoint()
+            .verify(&state.public_keys.checkpoint)
+            .and_then(|checkpoint| bundle.verify_inclusion_in(checkpoint))
+            .is_ok(),
+    };
+    Ok(HttpResponse::Ok().json(proven))
 }
 
 /// Entries that a picture leads to: a PNG, JPEG or WebP file as the body. It is parsed in a confined
@@ -192,33 +366,12 @@ async fn answer(
 }
 
 fn check_algorithm(state: &AppState, alg: Option<&str>) -> Result<(), Problem> {
-    let known = algorithm(&state.config.origin);
+    let known = work::fingerprint_algorithm(&state.config.origin);
     match alg {
         Some(alg) if alg != known => {
             let detail = format!("the only algorithm that is looked up here is {known}");
             Err(Problem::invalid("alg", detail))
         }
         _ => Ok(()),
-    }
-}
-
-/// The name of PDQ in the log's own name space: its host name reversed, `pdq`, version 1.
-fn algorithm(origin: &str) -> String {
-    let host = origin.split('/').next().unwrap_or_default();
-    let reversed: Vec<&str> = host.split('.').rev().collect();
-    format!("{}.pdq.1", reversed.join("."))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_algorithm_has_the_reversed_host_name_of_the_log() {
-        assert_eq!(
-            algorithm("log.example.org/retrace"),
-            "org.example.log.pdq.1"
-        );
-        assert_eq!(algorithm("retrace.local/log"), "local.retrace.pdq.1");
     }
 }

@@ -136,6 +136,40 @@ pub async fn entry_image(
     Ok((recorded, image))
 }
 
+/// The manifests in the file of a generation entry, which is checked against the digest in the entry.
+///
+/// # Errors
+/// As [`entry_image`]; and when the file has none.
+pub async fn entry_manifests(
+    state: &Arc<AppState>,
+    index: LeafIndex,
+) -> Result<Vec<u8>, WorkError> {
+    let (_, image) = entry_image(state, index).await?;
+    let none = WorkError::NoImage {
+        leaf_index: index.get(),
+        reason: "its file has no manifest",
+    };
+    let read = tokio::task::spawn_blocking(move || {
+        let format = media::sniff(&image).ok()?;
+        credentials::manifest_store(&image, format)
+    });
+    read.await.map_err(|_| WorkError::Interrupted)?.ok_or(none)
+}
+
+/// The bundle of a generation entry.
+///
+/// # Errors
+/// When the entry is no generation, or no checkpoint covers it.
+pub async fn manifest_bundle(state: &Arc<AppState>, index: LeafIndex) -> Result<Bundle, WorkError> {
+    match entry(state, index).await?.entry {
+        Entry::Generation(_) => entry_bundle(state, index, None).await,
+        Entry::Score(_) => Err(WorkError::NoImage {
+            leaf_index: index.get(),
+            reason: "it records no generation",
+        }),
+    }
+}
+
 async fn stored_image(
     state: &Arc<AppState>,
     index: LeafIndex,

@@ -1,8 +1,8 @@
 //! The file of an image: format, texts inside it, digests.
 
 use credentials::{
-    CredentialSigner, CredentialsError, Ingredient, ModelStatement, Operator, Software, Statement,
-    Work,
+    CredentialSigner, CredentialsError, Ingredient, ModelStatement, Operator, SoftBinding,
+    Software, Statement, Work,
 };
 use media::{Format, HashAndQuality, MediaError, perceptual_hash, pixel_preimage};
 use onnx::{GeneratedImage, Picture, Task};
@@ -81,6 +81,8 @@ pub(super) struct ManifestText {
     pub(super) request_id: String,
     pub(super) image_index: u32,
     pub(super) created_at_ms: u64,
+    /// The fingerprint of the pixels, as entries state it.
+    pub(super) fingerprint: [u8; 32],
 }
 
 impl ManifestText {
@@ -98,6 +100,11 @@ impl ManifestText {
             (None, _) => Work::Created,
             (Some(ingredient), Task::Inpainting) => Work::Composed(ingredient),
             (Some(ingredient), _) => Work::Edited(ingredient),
+        };
+        let algorithm = fingerprint_algorithm(&self.log);
+        let fingerprint = SoftBinding {
+            algorithm: &algorithm,
+            value: &self.fingerprint,
         };
         let statement = Statement {
             format: self.format,
@@ -117,9 +124,19 @@ impl ManifestText {
             request_id: &self.request_id,
             image_index: self.image_index,
             created_at_ms: self.created_at_ms,
+            soft_bindings: &[fingerprint],
         };
         signer.sign(file, &statement)
     }
+}
+
+/// The name of PDQ in the log's own name space: its host name reversed, `pdq`, version 1. Manifests state
+/// it, and the look-ups of soft bindings take it.
+#[must_use]
+pub fn fingerprint_algorithm(origin: &str) -> String {
+    let host = origin.split('/').next().unwrap_or_default();
+    let reversed: Vec<&str> = host.split('.').rev().collect();
+    format!("{}.pdq.1", reversed.join("."))
 }
 
 /// A picture of the way to an image, which is neither signed nor recorded. A PNG says so.
@@ -145,6 +162,18 @@ pub fn unsigned_file(picture: &Picture, format: Format) -> Result<Vec<u8>, Media
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_algorithm_has_the_reversed_host_name_of_the_log() {
+        assert_eq!(
+            fingerprint_algorithm("log.example.org/retrace"),
+            "org.example.log.pdq.1"
+        );
+        assert_eq!(
+            fingerprint_algorithm("retrace.local/log"),
+            "local.retrace.pdq.1"
+        );
+    }
 
     #[test]
     fn every_format_carries_its_texts_and_the_digest_of_its_own_pixels() {

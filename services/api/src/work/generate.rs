@@ -357,7 +357,7 @@ impl Commission {
         )?;
         let images = self.state.images.clone();
         let signer = Arc::clone(&self.state.credentials.signer);
-        let manifest = self.manifest(stamp, image_index)?;
+        let manifest = self.manifest(stamp, image_index, *perceptual.hash.as_bytes())?;
         let stored = tokio::task::spawn_blocking(move || {
             let file = manifest.sign(&signer, bytes)?;
             let digest = images.put(&file).map_err(WorkError::Images)?;
@@ -400,7 +400,12 @@ impl Commission {
 
     /// What the manifest of an image says. The prompt is not in it: where it is wanted, it stands in
     /// the file as other tools write it, under the manifest's hash.
-    fn manifest(&self, stamp: &Stamp<'_>, image_index: u32) -> Result<ManifestText, WorkError> {
+    fn manifest(
+        &self,
+        stamp: &Stamp<'_>,
+        image_index: u32,
+        fingerprint: [u8; 32],
+    ) -> Result<ManifestText, WorkError> {
         let config = &self.state.config;
         Ok(ManifestText {
             format: self.plan.file.format,
@@ -412,6 +417,7 @@ impl Commission {
             request_id: stamp.request_id.to_owned(),
             image_index,
             created_at_ms: stamp.created_at_ms,
+            fingerprint,
         })
     }
 

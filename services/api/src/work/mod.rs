@@ -24,8 +24,8 @@ mod source;
 mod worker;
 
 pub use audit::{
-    EntryProof, consistency, entry, entry_bundle, entry_image, entry_proof, latest_checkpoint,
-    near_entries, search, witnessed_checkpoint,
+    EntryProof, consistency, entry, entry_bundle, entry_image, entry_manifests, entry_proof,
+    latest_checkpoint, manifest_bundle, near_entries, search, witnessed_checkpoint,
 };
 pub use batches::Batches;
 pub use cases::{
@@ -34,7 +34,7 @@ pub use cases::{
 };
 pub use error::WorkError;
 pub use export::{Export, ExportOrder, export};
-pub use file::unsigned_file;
+pub use file::{fingerprint_algorithm, unsigned_file};
 pub use generate::{GenerateAnswer, OnProgress, RecordedPicture, generate, generate_once, render};
 pub use idempotency::{Idempotency, IdempotencyKey};
 pub use log::{gauges, tile, walk};
