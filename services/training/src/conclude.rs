@@ -219,8 +219,7 @@ fn all_canaries(table: &Table, outcomes: &[(Task, Outcome)], overall: f64) -> Ve
         auc: overall,
         auc_max: None,
         auc_min: Some(0.5 + tolerance(table, USEFUL_MARGIN)),
-        meaning: "the detector tells generated pictures from others no better than chance does"
-            .to_owned(),
+        meaning: "on these pictures the detector is not shown to be better than chance".to_owned(),
     });
     out
 }

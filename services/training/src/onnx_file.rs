@@ -1,4 +1,4 @@
-//! Heads as ONNX files: input `features` [rows, columns] float32, output `raw_score` [rows] float32.
+//! Heads as ONNX files: input `features` (rows, columns) and output `raw_score` (rows), both 32-bit floats.
 //!
 //! An ONNX file is one Protocol Buffers message. The few messages that a head needs are written field by field, with
 //! the numbers of `onnx.proto`; that is less than a generator for all of them would be.
