@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use crate::serving::{self, Part, Serving};
 use crate::setup;
 use crate::workspace::{Workspace, program};
 
@@ -54,6 +55,21 @@ pub fn ledger(workspace: &Workspace, options: Options, entries: u64) -> Result<(
         "ledger": bench.example("bench_ledger", &arguments)?,
         "mirror": bench.mirror(entries)?,
     });
+    println!("{}", serde_json::to_string_pretty(&document)?);
+    Ok(())
+}
+
+/// Measures the service under many clients alone; prints a table and one JSON document.
+pub fn serving(workspace: &Workspace, options: Options, part: Part) -> Result<()> {
+    setup::run(workspace, setup::Options::default())?;
+    let bench = Bench { workspace, options };
+    let measured = Serving {
+        program: &bench.built("--bin", "retrace")?,
+        root: workspace.root(),
+        runtime: &workspace.runtime(),
+    };
+    let document = json!({ "machine": bench.machine()?, "serving": measured.measure(part)? });
+    print_rows(serving::rows(&document["serving"]));
     println!("{}", serde_json::to_string_pretty(&document)?);
     Ok(())
 }
@@ -324,6 +340,10 @@ fn print_table(document: &Value) {
             number(&format!("/demonstration/{name}/seconds"), "s"),
         ));
     }
+    print_rows(rows);
+}
+
+fn print_rows(rows: Vec<(String, String)>) {
     for (name, figure) in rows {
         eprintln!("{name:<48} {figure}");
     }

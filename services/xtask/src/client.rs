@@ -13,6 +13,15 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(300);
 /// Answers with images in them stay far below this.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
+/// How a request was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// The HTTP status.
+    pub code: u16,
+    /// Whether the answer says when to come again.
+    pub retry_after: bool,
+}
+
 /// Calls one service.
 pub struct Client {
     agent: Agent,
@@ -50,14 +59,32 @@ impl Client {
 
     /// Generates one image and returns the whole answer.
     pub fn generate(&self, prompt: &str, seed: u64) -> Result<Value> {
+        self.generate_images(prompt, seed, 1)
+    }
+
+    /// Generates images and returns the whole answer.
+    pub fn generate_images(&self, prompt: &str, seed: u64, images: u64) -> Result<Value> {
+        json_of(self.ask_for_images(prompt, seed, images)?)
+    }
+
+    /// Asks for an image of a service that may refuse.
+    pub fn try_to_generate(&self, prompt: &str, seed: u64) -> Result<Status> {
+        let mut answer = self.ask_for_images(prompt, seed, 1)?;
+        let read = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+        read.read_to_vec().context("the answer ends early")?;
+        Ok(Status {
+            code: answer.status().as_u16(),
+            retry_after: answer.headers().contains_key("retry-after"),
+        })
+    }
+
+    fn ask_for_images(&self, prompt: &str, seed: u64, images: u64) -> Result<Response<Body>> {
         let request =
-            json!({ "prompt": prompt, "seed": seed, "n": 1, "response_format": "b64_json" });
-        let answer = self
-            .agent
+            json!({ "prompt": prompt, "seed": seed, "n": images, "response_format": "b64_json" });
+        self.agent
             .post(format!("{}/v1/images/generations", self.base))
             .send_json(request)
-            .context("the service does not answer")?;
-        json_of(answer)
+            .context("the service does not answer")
     }
 
     /// Scores an image file and returns the whole answer.

@@ -60,6 +60,7 @@ pub fn run(workspace: &Workspace, options: Options) -> Result<ExitCode> {
             runtime: &workspace.runtime(),
             port: options.port,
             log: &output.join("service.log"),
+            settings: &[],
         })?;
         service.wait_until_ready(&client)?;
         step.done(client.base());

@@ -11,6 +11,7 @@ mod native_parts;
 mod progress;
 mod queries;
 mod service;
+mod serving;
 mod setup;
 mod temporary_cluster;
 mod tree;
@@ -65,6 +66,10 @@ enum Command {
         /// log of this many entries.
         #[arg(long, value_name = "ENTRIES", num_args = 0..=1, default_missing_value = "1000000")]
         ledger: Option<u64>,
+        /// Measures the service under many clients alone: throughput, refusals under tenfold overload, memory.
+        #[arg(long, value_name = "PART", num_args = 0..=1, default_missing_value = "all",
+              conflicts_with_all = ["cold", "ledger"])]
+        serving: Option<serving::Part>,
     },
     /// Kills the service and Postgres at random points under load, injects errors at each durable step of
     /// the ledger, and checks what was promised against what is recorded.
@@ -151,14 +156,16 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             release,
             cold,
             ledger,
+            serving,
         } => {
             let options = bench::Options {
                 release: *release,
                 cold: *cold,
             };
-            match ledger {
-                Some(entries) => bench::ledger(&workspace, options, *entries)?,
-                None => bench::run(&workspace, options)?,
+            match (ledger, serving) {
+                (Some(entries), _) => bench::ledger(&workspace, options, *entries)?,
+                (None, Some(part)) => bench::serving(&workspace, options, *part)?,
+                (None, None) => bench::run(&workspace, options)?,
             }
         }
         Command::Faults { kills, seed } => return drills::faults(&workspace, *kills, *seed),

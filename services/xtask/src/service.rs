@@ -37,6 +37,8 @@ pub struct ServiceOptions<'a> {
     pub port: u16,
     /// File that takes what the service prints.
     pub log: &'a Path,
+    /// Environment variables of settings that are not the defaults.
+    pub settings: &'a [(&'a str, &'a Path)],
 }
 
 /// A service that this process started and will stop.
@@ -78,6 +80,7 @@ impl Service {
             .env("RETRACE_RUNTIME", options.runtime)
             // The demonstration shows the embedded default.
             .env_remove("DATABASE_URL")
+            .envs(options.settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("the log cannot be shared")?)
             .stderr(log)
@@ -89,6 +92,11 @@ impl Service {
             log: options.log.to_owned(),
             interrupted,
         })
+    }
+
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until the service says that it is ready.
