@@ -139,8 +139,10 @@ pub fn image_seed(seed: u64, image_index: usize) -> u64 {
 /// Standard normal noise of shape (1, channels, height, width) for one image.
 pub fn initial_noise(seed: u64, shape: SampleShape) -> Array4<f32> {
     let (channels, height, width) = shape;
-    let mut normals = Normals::new(seed);
-    Array4::from_shape_simple_fn((1, channels, height, width), || normals.next_f32())
+    let mut values = vec![0.0; channels * height * width];
+    Normals::new(seed).fill(&mut values);
+    Array4::from_shape_vec((1, channels, height, width), values)
+        .expect("as many as the shape holds")
 }
 
 /// Noise for several images, shape (seeds, channels, height, width): row `i` is exactly
@@ -162,8 +164,23 @@ struct Normals {
 
 impl NormalStream for Normals {
     fn fill(&mut self, values: &mut [f32]) {
-        for value in values {
-            *value = self.next_f32();
+        let spare = self.spare.take_if(|_| !values.is_empty());
+        if let Some(spare) = spare {
+            values[0] = spare as f32;
+        }
+        let rest = &mut values[usize::from(spare.is_some())..];
+        for values in rest.chunks_mut(2 * BLOCK_PAIRS) {
+            let mut words = [0_u8; 16 * BLOCK_PAIRS];
+            let words = &mut words[..16 * values.len().div_ceil(2)];
+            self.stream.fill_bytes(words);
+            for (values, words) in values.chunks_mut(2).zip(words.chunks_exact(16)) {
+                let (cosine, sine) = box_muller(words);
+                values[0] = cosine as f32;
+                match values.get_mut(1) {
+                    Some(second) => *second = sine as f32,
+                    None => self.spare = Some(sine),
+                }
+            }
         }
     }
 }
@@ -178,26 +195,25 @@ impl Normals {
             spare: None,
         }
     }
-
-    /// Box and Muller 1958: `sqrt(-2 ln u) (cos, sin)(2 pi v)`, cosine first.
-    fn next_f32(&mut self) -> f32 {
-        if let Some(spare) = self.spare.take() {
-            return spare as f32;
-        }
-        // u lies in (0, 1], so that its logarithm exists; v in [0, 1).
-        let u = (self.next_53_bits() + 1.0) / TWO_POW_53;
-        let v = self.next_53_bits() / TWO_POW_53;
-        let radius = (-2.0 * libm::log(u)).sqrt();
-        let (sine, cosine) = libm::sincos(std::f64::consts::TAU * v);
-        self.spare = Some(radius * sine);
-        (radius * cosine) as f32
-    }
-
-    /// The upper 53 bits of the next little-endian 64-bit word, as an exact f64.
-    fn next_53_bits(&mut self) -> f64 {
-        (self.stream.next_u64() >> 11) as f64
-    }
 }
 
+/// Box and Muller 1958: `sqrt(-2 ln u) (cos, sin)(2 pi v)`, of two little-endian 64-bit words.
+fn box_muller(words: &[u8]) -> (f64, f64) {
+    // u lies in (0, 1], so that its logarithm exists; v in [0, 1).
+    let u = (upper_53_bits(&words[..8]) + 1.0) / TWO_POW_53;
+    let v = upper_53_bits(&words[8..]) / TWO_POW_53;
+    let radius = (-2.0 * libm::log(u)).sqrt();
+    let (sine, cosine) = libm::sincos(std::f64::consts::TAU * v);
+    (radius * cosine, radius * sine)
+}
+
+/// The upper 53 bits of a little-endian 64-bit word, as an exact f64.
+fn upper_53_bits(word: &[u8]) -> f64 {
+    let word = word.try_into().expect("a word has eight bytes");
+    (u64::from_le_bytes(word) >> 11) as f64
+}
+
+/// Pairs of normals that are drawn at once: 4 KiB of the stream.
+const BLOCK_PAIRS: usize = 256;
 /// 2^53: one more than the largest integer below which every integer is an f64.
 const TWO_POW_53: f64 = 9_007_199_254_740_992.0;

@@ -215,7 +215,8 @@ pub(crate) fn clip(value: f32, limit: f32) -> f32 {
 /// it and divided by it.
 fn threshold(original: &mut Array4<f32>, ratio: f64, limit: f32) {
     for mut image in original.axis_iter_mut(Axis(0)) {
-        let mut magnitudes: Vec<f32> = image.iter().map(|value| value.abs()).collect();
+        // As bits: those of numbers that are not negative come in the order of the numbers.
+        let mut magnitudes: Vec<u32> = image.iter().map(|value| value.abs().to_bits()).collect();
         if magnitudes.is_empty() {
             return;
         }
@@ -224,13 +225,13 @@ fn threshold(original: &mut Array4<f32>, ratio: f64, limit: f32) {
     }
 }
 
-/// The quantile of values that are not negative, by linear interpolation between neighbours.
-fn quantile(values: &mut [f32], ratio: f64) -> f32 {
+/// The quantile of values that are not negative, given by their bits, by linear interpolation between neighbours.
+fn quantile(values: &mut [u32], ratio: f64) -> f32 {
     let place = ratio * (values.len() - 1) as f64;
     let low = place.floor() as usize;
-    let (_, at_low, above) = values.select_nth_unstable_by(low, f32::total_cmp);
-    let at_low = *at_low;
-    let next = above.iter().copied().min_by(f32::total_cmp);
+    let (_, at_low, above) = values.select_nth_unstable(low);
+    let at_low = f32::from_bits(*at_low);
+    let next = above.iter().min().map(|&next| f32::from_bits(next));
     let weight = (place - low as f64) as f32;
     next.map_or(at_low, |next| at_low + weight * (next - at_low))
 }
@@ -241,7 +242,7 @@ mod tests {
 
     #[test]
     fn quantiles_lie_between_neighbours() {
-        let mut values = [4.0, 1.0, 3.0, 2.0];
+        let mut values = [4.0_f32, 1.0, 3.0, 2.0].map(f32::to_bits);
         assert_eq!(quantile(&mut values, 0.5), 2.5);
         assert_eq!(quantile(&mut values, 0.0), 1.0);
         assert_eq!(quantile(&mut values, 1.0), 4.0);
