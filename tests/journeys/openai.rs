@@ -69,6 +69,8 @@ fn check_stream(service: &TestService, stream: &Value) {
     assert_eq!(stream["partial"], json!([0, 1]));
     assert_eq!(stream["sizes"], json!([[64, 64], [64, 64], [64, 64]]));
     assert_eq!(entry(service, &stream["bundle"]).seed, 7);
+    // "a red heart" is three words between two marks, the empty prompt two marks; 16 x 16 positions of latents.
+    assert_eq!(stream["tokens"], 5 + 2 + 16 * 16);
 }
 
 fn check_edits(edits: &Value) {

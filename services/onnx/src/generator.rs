@@ -19,7 +19,7 @@ use crate::pixels;
 use crate::plan::Plan;
 use crate::prompt_encoder::PromptEncoder;
 use crate::request::{
-    GenerateRequest, Generation, Picture, Progress, Task, Timings, TruncatedPrompt,
+    GenerateRequest, Generation, Picture, Progress, Task, Timings, TruncatedPrompt, Usage,
 };
 use crate::runtime::Runtime;
 use crate::vae::{VaeDecoder, VaeEncoder};
@@ -256,8 +256,16 @@ impl Generator {
     fn check<'a>(&mut self, request: &'a GenerateRequest) -> Result<Checked<'a>, OnnxError> {
         let plan = self.plan(request)?;
         let (conditions, truncated_prompt) = self.conditions(request, &plan)?;
+        let prompts = conditions.prompt.iter().chain(&conditions.negative);
+        let image_positions = (plan.shape.1 * plan.shape.2) as u64;
+        let usage = Usage {
+            prompt_tokens: prompts.map(|prompt| prompt.tokens as u64).sum(),
+            source_positions: request.init_image.as_ref().map_or(0, |_| image_positions),
+            image_positions,
+        };
         Ok(Checked {
             request,
+            usage,
             plan,
             conditioning: conditions.conditioning(&self.denoiser),
             truncated_prompt,
@@ -376,6 +384,7 @@ fn finish(
         latents: concatenate(Axis(0), &latents).expect("all samples have one shape"),
         images: outcome.images,
         truncated_prompt: checked.truncated_prompt,
+        usage: checked.usage,
         scheduler: checked.plan.schedule.kind,
         timings,
         previews: outcome.previews,

@@ -14,7 +14,7 @@ use crate::evaluation::{Evaluations, Row};
 use crate::generator::{Generator, decode};
 use crate::pixels;
 use crate::plan::Plan;
-use crate::request::{GenerateRequest, GeneratedImage, Preview, Progress, TruncatedPrompt};
+use crate::request::{GenerateRequest, GeneratedImage, Preview, Progress, TruncatedPrompt, Usage};
 use crate::start::{Draw, KeepingScheduler};
 use crate::vae::VaeDecoder;
 
@@ -25,6 +25,7 @@ pub(crate) struct Checked<'a> {
     /// Of each of its images.
     pub(crate) conditioning: Conditioning,
     pub(crate) truncated_prompt: Option<TruncatedPrompt>,
+    pub(crate) usage: Usage,
 }
 
 impl Checked<'_> {

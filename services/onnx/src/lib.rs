@@ -68,7 +68,7 @@ pub use manifest::{Manifest, Mismatch};
 pub use prior::PhotoPrior;
 pub use request::{
     GenerateRequest, GeneratedImage, Generation, LoopShape, Mask, Picture, Preview, Progress, Task,
-    Timings, TruncatedPrompt,
+    Timings, TruncatedPrompt, Usage,
 };
 pub use runtime::{Provider, ProviderStatus, Runtime, RuntimeOptions};
 pub use semantic::{SemanticContents, SemanticExpert, SemanticFeatures};

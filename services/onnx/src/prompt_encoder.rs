@@ -26,6 +26,8 @@ pub(crate) struct PromptStates {
     pub(crate) states: Array3<f32>,
     /// Shape (1, width), for the families that use it.
     pub(crate) pooled: Option<Array2<f32>>,
+    /// Tokens that the first encoder read, without padding.
+    pub(crate) tokens: usize,
 }
 
 impl PromptStates {
@@ -37,6 +39,7 @@ impl PromptStates {
                 .pooled
                 .as_ref()
                 .map(|pooled| Array2::zeros(pooled.raw_dim())),
+            tokens: 0,
         }
     }
 }
@@ -96,6 +99,7 @@ impl PromptEncoder {
     }
 
     fn put_together(&self, encoded: Vec<Encoded>) -> Result<PromptStates, OnnxError> {
+        let tokens = encoded.first().map_or(0, |part| part.tokens);
         let pooled: Vec<Array2<f32>> = encoded
             .iter()
             .filter_map(|part| part.pooled.clone())
@@ -109,7 +113,11 @@ impl PromptEncoder {
             [] => None,
             pooled => Some(join(&views(pooled), Axis(1))?),
         };
-        Ok(PromptStates { states, pooled })
+        Ok(PromptStates {
+            states,
+            pooled,
+            tokens,
+        })
     }
 
     /// Stable Diffusion 3: the states of both CLIP encoders side by side, filled up with zeros to

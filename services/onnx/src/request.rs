@@ -3,7 +3,7 @@
 use diffusion::seed::NoiseKind;
 use diffusion::{SchedulerKind, guidance};
 use ndarray::Array4;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::folder::{GUIDANCE_SCALE, NUM_INFERENCE_STEPS};
 use crate::sigmas::SigmaSpread;
@@ -304,6 +304,18 @@ impl Timings {
     }
 }
 
+/// How much a request gave the model to read, and how much it made, in the units of its networks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the prompt and, under guidance, of the negative prompt that the first text encoder read, its marks of
+    /// start and end among them, padding not.
+    pub prompt_tokens: u64,
+    /// Positions of the latents of the picture to start from; 0 without one.
+    pub source_positions: u64,
+    /// Positions of the latents of each image: height times width.
+    pub image_positions: u64,
+}
+
 /// Finished images and how they came about.
 #[derive(Debug, Clone)]
 pub struct Generation {
@@ -317,6 +329,8 @@ pub struct Generation {
     pub truncated_prompt: Option<TruncatedPrompt>,
     /// The scheduler that ran.
     pub scheduler: SchedulerKind,
+    /// How much was read and made.
+    pub usage: Usage,
     /// Where the time went, for everything that was made together.
     pub timings: Timings,
     /// The previews of all images, image by image.

@@ -45,6 +45,8 @@ pub(crate) struct Encoded {
     pub(crate) states: Option<Array3<f32>>,
     /// Shape (1, width).
     pub(crate) pooled: Option<Array2<f32>>,
+    /// Tokens that were read, without padding.
+    pub(crate) tokens: usize,
     pub(crate) truncated: Option<TruncatedPrompt>,
 }
 
@@ -129,6 +131,7 @@ impl TextEncoder {
         Ok(Encoded {
             states,
             pooled,
+            tokens: tokens.count,
             truncated: tokens.truncated,
         })
     }

@@ -30,6 +30,8 @@ pub(crate) struct Tokens {
     pub(crate) attention_mask: Vec<i64>,
     /// The byte of the prompt that each token ends in; `None` for special tokens and padding.
     pub(crate) ends: Vec<Option<usize>>,
+    /// Tokens without padding.
+    pub(crate) count: usize,
     pub(crate) truncated: Option<TruncatedPrompt>,
 }
 
@@ -129,7 +131,8 @@ impl PromptTokenizer {
             (whole, None)
         };
         let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
-        let mut attention_mask = vec![1; ids.len()];
+        let count = ids.len();
+        let mut attention_mask = vec![1; count];
         let special = encoding.get_special_tokens_mask().iter();
         let mut ends: Vec<Option<usize>> = special
             .zip(encoding.get_offsets())
@@ -142,6 +145,7 @@ impl PromptTokenizer {
             ids,
             attention_mask,
             ends,
+            count,
             truncated,
         })
     }

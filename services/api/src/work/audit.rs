@@ -268,6 +268,7 @@ pub(super) async fn recorded_generation(
         created_at_ms,
         images,
         truncated_prompt: None,
+        usage: None,
         timings: None,
     }))
 }

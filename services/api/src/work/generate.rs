@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ledger::{ClaimedJob, PromptSecret, SignedEntry};
 use onnx::{
-    GenerateRequest, GeneratedImage, Generation, Picture, Progress, Timings, TruncatedPrompt,
+    GenerateRequest, GeneratedImage, Generation, Picture, Progress, Timings, TruncatedPrompt, Usage,
 };
 use provenance::{
     Bundle, Digest, Entry, Envelope, GenerationDetails, GenerationEntry, LeafIndex,
@@ -55,6 +55,8 @@ pub struct GenerateAnswer {
     pub images: Vec<RecordedPicture>,
     /// Set when the model did not see the end of the prompt.
     pub truncated_prompt: Option<TruncatedPrompt>,
+    /// How much was read and made; none when the answer was given before.
+    pub usage: Option<Usage>,
     /// Where the time went; none when the answer was given before.
     pub timings: Option<Timings>,
 }
@@ -143,6 +145,7 @@ pub(super) async fn make_for_job(
             tokens: cut.tokens,
             tokens_max: cut.tokens_max,
         });
+        outcome.usage = Some(made.usage);
         outcome.timings_ms = serde_json::to_value(made.timings).ok();
         for stored in &made.stored {
             entries.push(commission.sign(stored)?);
@@ -285,6 +288,7 @@ impl Commission {
             created_at_ms: made.created_at_ms,
             images,
             truncated_prompt: made.truncated_prompt,
+            usage: Some(made.usage),
             timings: Some(made.timings),
         })
     }
@@ -324,6 +328,7 @@ impl Commission {
             stored,
             created_at_ms,
             truncated_prompt: generation.truncated_prompt,
+            usage: generation.usage,
             timings: generation.timings,
         })
     }
@@ -453,6 +458,7 @@ struct Made {
     stored: Vec<Stored>,
     created_at_ms: u64,
     truncated_prompt: Option<TruncatedPrompt>,
+    usage: Usage,
     timings: Timings,
 }
 

@@ -159,6 +159,7 @@ mod tests {
             created_at_ms: 1,
             images: Vec::new(),
             truncated_prompt: None,
+            usage: None,
             timings: None,
         }
     }

@@ -7,7 +7,7 @@ use ledger::{
     EntryFilter, Job, JobEvent, JobHint, JobId, JobQueue, JobState, LedgerError, NewJob, Order,
     RecordedEntry,
 };
-use onnx::{Progress, TruncatedPrompt};
+use onnx::{Progress, TruncatedPrompt, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -28,6 +28,8 @@ pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 pub struct JobOutcome {
     /// Tokens of the prompt and tokens that the model takes, when it did not see the end.
     pub truncated_prompt: Option<Truncated>,
+    /// How much was read and made.
+    pub usage: Option<Usage>,
     /// Where the time went, as [`onnx::Timings`] writes it.
     pub timings_ms: Option<Value>,
 }
@@ -330,9 +332,10 @@ pub(super) async fn answer(
         JobState::Succeeded | JobState::Recording | JobState::Running | JobState::Waiting => {
             let recorded = audit::recorded_generation(state, &job.client, &job.request_id).await?;
             let answer = recorded.ok_or(WorkError::Interrupted)?;
-            let truncated = JobOutcome::of(&job).truncated_prompt;
+            let outcome = JobOutcome::of(&job);
             Ok(GenerateAnswer {
-                truncated_prompt: truncated.map(|cut| TruncatedPrompt {
+                usage: outcome.usage,
+                truncated_prompt: outcome.truncated_prompt.map(|cut| TruncatedPrompt {
                     tokens: cut.tokens,
                     tokens_max: cut.tokens_max,
                     dropped: String::new(),

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use onnx::Usage;
 use provenance::Entry;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -28,6 +29,9 @@ pub(in crate::routes) struct GenerationResponse {
     data: Vec<GeneratedImage>,
     /// What the caller should know: a prompt that was cut, for example.
     warnings: Vec<String>,
+    /// How much was read and made; left out when the answer was given before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageBody>,
     /// Where the time went; left out when the answer was given before.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
@@ -120,6 +124,7 @@ impl GenerationResponse {
             .into_iter()
             .map(|image| GeneratedImage::new(image, base))
             .collect();
+        let images = data.len() as u64;
         let first = data.first().map(|first| &first.image);
         Self {
             id: answer.request_id,
@@ -129,8 +134,48 @@ impl GenerationResponse {
             size: first.map_or_else(String::new, ImageBody::size),
             background: "opaque".to_owned(),
             warnings,
+            usage: answer.usage.map(|usage| UsageBody::new(usage, images)),
             timings_ms: answer.timings,
             data,
+        }
+    }
+}
+
+/// What OpenAI's clients expect, in the units of the model's own networks: nothing is charged by tokens here.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::routes) struct UsageBody {
+    /// The sum of the details.
+    input_tokens: u64,
+    /// What was read.
+    input_tokens_details: InputTokensBody,
+    /// Positions of the latents of the images, height times width of each.
+    output_tokens: u64,
+    /// Both together.
+    total_tokens: u64,
+}
+
+/// What a model read.
+#[derive(Debug, Serialize, ToSchema)]
+struct InputTokensBody {
+    /// Positions of the latents of the picture to start from; 0 without one.
+    image_tokens: u64,
+    /// Tokens of the prompt and, under guidance, of the negative prompt that the first text encoder read.
+    text_tokens: u64,
+}
+
+impl UsageBody {
+    /// Of so many images of a request.
+    pub(super) fn new(usage: Usage, images: u64) -> Self {
+        let input_tokens = usage.source_positions + usage.prompt_tokens;
+        let output_tokens = images * usage.image_positions;
+        Self {
+            input_tokens,
+            input_tokens_details: InputTokensBody {
+                image_tokens: usage.source_positions,
+                text_tokens: usage.prompt_tokens,
+            },
+            output_tokens,
+            total_tokens: input_tokens + output_tokens,
         }
     }
 }

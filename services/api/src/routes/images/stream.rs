@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::answer::GeneratedImage;
+use super::answer::{GeneratedImage, UsageBody};
 use super::request::Delivery;
 use crate::access::Caller;
 use crate::problem::Problem;
@@ -178,7 +178,7 @@ impl Told {
                 quality: "auto",
                 background: "opaque",
                 output_format: image.image.output_format().to_owned(),
-                usage: Usage::default(),
+                usage: answer.usage.map(|usage| UsageBody::new(usage, 1)),
                 id: &answer.request_id,
                 image_index,
                 warnings: &warnings,
@@ -213,27 +213,13 @@ struct Completed<'a> {
     quality: &'static str,
     background: &'static str,
     output_format: String,
-    usage: Usage,
+    /// Of this image; none when the answer was given before.
+    usage: Option<UsageBody>,
     id: &'a str,
     image_index: usize,
     warnings: &'a [String],
     #[serde(flatten)]
     image: GeneratedImage,
-}
-
-/// Clients of OpenAI's interface expect these numbers. Nothing is charged by tokens here.
-#[derive(Default, Serialize)]
-struct Usage {
-    input_tokens: u64,
-    input_tokens_details: InputTokens,
-    output_tokens: u64,
-    total_tokens: u64,
-}
-
-#[derive(Default, Serialize)]
-struct InputTokens {
-    image_tokens: u64,
-    text_tokens: u64,
 }
 
 fn event_bytes(name: &str, data: &impl Serialize) -> Bytes {
