@@ -60,12 +60,24 @@ def image_to_image(api):
         images=[picture], prompt="a red heart", seed=7, steps=4, width=64, height=64,
         sampler_name="DDIM", cfg_scale=3.5,
     )
-    return {
+    # What the client sends when nothing is said: soft edge, colours round the mask, only the part under it.
+    masked = outcome(lambda: api.img2img(mask_image=mask, **values))
+    below = (0, 64, 128, 96)
+    masked["kept"] = masked["image"].crop(below).tobytes() == picture.crop(below).tobytes()
+    masked["painted"] = masked["image"].tobytes() != picture.tobytes()
+    found = {
         "whole": outcome(lambda: api.img2img(denoising_strength=0.5, **values)),
-        "masked": outcome(lambda: api.img2img(mask_image=mask, **values)),
+        "masked": masked,
+        "all_of_it": outcome(lambda: api.img2img(
+            mask_image=mask, inpaint_full_res=False, inpainting_fill=2, mask_blur=0, **values)),
+        "blank": outcome(lambda: api.img2img(mask_image=Image.new("L", (128, 96), 0), **values)),
+        "unknown_fill": outcome(lambda: api.img2img(mask_image=mask, inpainting_fill=4, **values)),
         "restore": outcome(lambda: api.img2img(restore_faces=True, **values)),
         "none": outcome(lambda: api.img2img(**{**values, "images": []})),
     }
+    for value in found.values():
+        value.pop("image", None)
+    return found
 
 
 def interrupted(api):
@@ -74,7 +86,8 @@ def interrupted(api):
 
     def generate():
         found["outcome"] = outcome(lambda: api.txt2img(
-            prompt="a red heart", steps=200, width=64, height=64, sampler_name="DDIM", n_iter=8))
+            prompt="a red heart", steps=steps, width=64, height=64, sampler_name="DDIM", n_iter=8))
+        found["outcome"].pop("image", None)
 
     thread = threading.Thread(target=generate)
     thread.start()

@@ -91,9 +91,12 @@ fn check_image_to_image(found: &Value) {
     assert_eq!(whole["info"]["warnings"], json!([]));
     let masked = &found["masked"];
     assert_eq!(masked["task"], "inpainting", "{masked}");
+    assert_eq!(masked["sources"], 2);
+    // Only the part under the mask is worked on, and goes back into the picture.
+    assert_eq!(masked["size"], json!([128, 96]));
     assert_eq!(
-        (&masked["sources"], &masked["size"]),
-        (&json!(2), &json!([64, 64]))
+        (&masked["kept"], &masked["painted"]),
+        (&json!(true), &json!(true))
     );
     // The client always sends these values; what they do not do here is said.
     assert_eq!(masked["info"]["warnings"].as_array().unwrap().len(), 3);

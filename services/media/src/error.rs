@@ -108,6 +108,17 @@ pub enum MediaError {
         /// Bytes that were given.
         got: u64,
     },
+    /// A mask and the picture that it belongs to have different sizes.
+    #[error("the mask is {}x{}, the picture {}x{}: they must have one size", mask.0, mask.1, picture.0, picture.1)]
+    MaskSize {
+        /// Width and height of the picture.
+        picture: (u32, u32),
+        /// Width and height of the mask.
+        mask: (u32, u32),
+    },
+    /// A mask under which nothing is painted.
+    #[error("the mask is blank: nothing would be painted")]
+    MaskBlank,
     /// The PNG encoder refused (a keyword out of bounds, for example).
     #[error("the picture cannot be encoded: {cause}")]
     Encode {
@@ -134,6 +145,8 @@ impl MediaError {
             Self::Malformed { .. } => "malformed",
             Self::Undecodable { .. } => "undecodable",
             Self::PixelCount { .. } => "pixel-count",
+            Self::MaskSize { .. } => "mask-size",
+            Self::MaskBlank => "mask-blank",
             Self::Encode { .. } => "not-encodable",
         }
     }

@@ -10,6 +10,7 @@
 //! itself against a decoder that crashes or loops: callers with untrusted bytes run it in a
 //! child process.
 
+mod blur;
 mod container;
 mod decode;
 mod encode;
@@ -23,6 +24,7 @@ mod limits;
 mod marks;
 mod metadata;
 mod orientation;
+mod painting;
 mod perceptual_hash;
 mod picture;
 mod quantisation;
@@ -44,6 +46,7 @@ pub use limits::Limits;
 pub use marks::{Mark, MarkKind, generator_marks};
 pub use metadata::{MetadataItem, Place};
 pub use orientation::Orientation;
+pub use painting::{Canvas, PaintMask, Painting, PaintingOptions};
 pub use perceptual_hash::{
     HashAndQuality, MATCH_DISTANCE_MAX, MATCH_QUALITY_MIN, NotAPerceptualHash, PerceptualHash,
     dihedral_hashes, perceptual_hash,

@@ -67,8 +67,8 @@ pub use library::locate_library;
 pub use manifest::{Manifest, Mismatch};
 pub use prior::PhotoPrior;
 pub use request::{
-    GenerateRequest, GeneratedImage, Generation, LoopShape, Mask, Picture, Preview, Progress, Task,
-    Timings, TruncatedPrompt, Usage,
+    GenerateRequest, GeneratedImage, Generation, LoopShape, Mask, MaskFill, Picture, Preview,
+    Progress, Task, Timings, TruncatedPrompt, Usage,
 };
 pub use runtime::{Provider, ProviderStatus, Runtime, RuntimeOptions};
 pub use semantic::{SemanticContents, SemanticExpert, SemanticFeatures};

@@ -104,6 +104,8 @@ pub struct GenerateRequest {
     pub init_image: Option<Picture>,
     /// Where `init_image` is painted over; a mask of another size is stretched like the picture.
     pub mask: Option<Mask>,
+    /// What lies under the mask before the noise goes on.
+    pub mask_fill: MaskFill,
     /// How much of the way to noise `init_image` goes, from above 0 to 1.
     pub strength: f32,
     /// Starting samples of shape (images, channels, height, width), used as they are, unscaled; with
@@ -135,6 +137,7 @@ impl Default for GenerateRequest {
             size: None,
             init_image: None,
             mask: None,
+            mask_fill: MaskFill::default(),
             strength: STRENGTH,
             latents: None,
             preview_steps: 0,
@@ -220,6 +223,19 @@ pub struct Mask {
     pub height: u32,
     /// The bytes, `height * width`.
     pub luma: Vec<u8>,
+}
+
+/// What lies under a mask before the noise goes on. Where the loop starts from noise alone, which a strength of
+/// one means, nothing of it is left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MaskFill {
+    /// The picture itself.
+    #[default]
+    Picture,
+    /// The noise that the image starts with, once more, as latents.
+    Noise,
+    /// Latents of zero.
+    Zeros,
 }
 
 /// A picture: 8-bit RGB, rows from the top, `height * width * 3` bytes.

@@ -3,13 +3,13 @@
 use diffusion::scheduler::NoiseLevel;
 use diffusion::seed::NoiseSource;
 use diffusion::{DiffusionError, Scheduler, SchedulerKind, StepOutput};
-use ndarray::{Array4, ArrayView4, Axis, Zip, concatenate};
+use ndarray::{Array4, ArrayView4, Axis, CowArray, Ix4, Zip, concatenate};
 
 use crate::error::OnnxError;
 use crate::generator::Generator;
 use crate::pixels;
 use crate::plan::{Plan, refuse_buffer, refuse_picture};
-use crate::request::{GenerateRequest, Mask, Task};
+use crate::request::{GenerateRequest, Mask, MaskFill, Task};
 
 /// The first sample of the loop and what the mask asks for.
 pub(crate) struct Start {
@@ -80,7 +80,9 @@ impl Generator {
         let noise = draw.noise(plan);
         let sample = match &original {
             Some(original) if !from_noise => {
-                scheduler.add_noise(original.view(), noise.view(), scheduler.first_step())?
+                let under = mask.as_ref().map(|(_, latent_mask)| latent_mask);
+                let begin = fill(original, &noise, (under, request.mask_fill));
+                scheduler.add_noise(begin.view(), noise.view(), scheduler.first_step())?
             }
             _ => &noise * scheduler.init_noise_sigma() as f32,
         };
@@ -159,6 +161,27 @@ impl Draw<'_> {
             }
         }
     }
+}
+
+/// The latents of a picture, those under the mask replaced as asked. The noise for that is the one that the image
+/// starts with: A1111's web interface draws both from one seed.
+fn fill<'a>(
+    original: &'a Array4<f32>,
+    noise: &Array4<f32>,
+    (mask, how): (Option<&Array4<f32>>, MaskFill),
+) -> CowArray<'a, f32, Ix4> {
+    let Some(mask) = mask.filter(|_| how != MaskFill::Picture) else {
+        return original.into();
+    };
+    let mut filled = original.clone();
+    Zip::from(&mut filled)
+        .and(noise)
+        .and_broadcast(mask)
+        .for_each(|value, &noise, &mask| {
+            let under = if how == MaskFill::Noise { noise } else { 0.0 };
+            *value = (1.0 - mask) * *value + mask * under;
+        });
+    filled.into()
 }
 
 /// The mask at the size of the pictures and at that of the latents, each of shape (1, 1, height,

@@ -17,7 +17,7 @@ use super::batches::Admission;
 use super::file::{ManifestText, PictureFile};
 use super::idempotency::Claim;
 use super::jobs::{self, JobOutcome, Truncated};
-use super::{GenerateOrder, IdempotencyKey, Plan, WorkError, draw_salt, now_ms};
+use super::{GenerateOrder, IdempotencyKey, Plan, WorkError, draw_salt, now_ms, painting};
 use crate::access::Caller;
 use crate::config::Role;
 use crate::engine::Engine;
@@ -302,7 +302,8 @@ impl Commission {
         means: (Admission, Option<OnProgress>),
     ) -> Result<Made, WorkError> {
         let (admission, on_progress) = means;
-        let work = (self.plan.request(), on_progress);
+        let (request, painting) = self.prepared().await?;
+        let work = (request, on_progress);
         let batches = &self.state.batches;
         let generation = batches
             .generate(&self.state.engine, work, admission)
@@ -320,7 +321,8 @@ impl Commission {
             if recorded.iter().any(known) {
                 continue;
             }
-            let mut image = self.store(&stamp, index, image).await?;
+            let image = painted(painting.as_ref(), image).await?;
+            let mut image = self.store(&stamp, index, &image).await?;
             image.previews = std::mem::take(&mut previews[index]);
             stored.push(image);
         }
@@ -331,6 +333,17 @@ impl Commission {
             usage: generation.usage,
             timings: generation.timings,
         })
+    }
+
+    /// The request for the generator, and what its images go back into where a part of a picture is painted.
+    async fn prepared(&self) -> Result<(GenerateRequest, Option<Arc<media::Painting>>), WorkError> {
+        if self.plan.painting.is_none() {
+            return Ok((self.plan.request(), None));
+        }
+        let plan = self.plan.clone();
+        let prepared = tokio::task::spawn_blocking(move || plan.prepared());
+        let (request, painting) = prepared.await.unwrap_or(Err(WorkError::Interrupted))?;
+        Ok((request, painting.map(Arc::new)))
     }
 
     /// Encodes an image, signs and stores its file durably, and states it in an entry. The digest is
@@ -443,6 +456,19 @@ impl Commission {
             secret: Some(stored.secret.clone()),
         })
     }
+}
+
+/// The image inside the picture that a part of was painted.
+async fn painted(
+    painting: Option<&Arc<media::Painting>>,
+    image: &GeneratedImage,
+) -> Result<GeneratedImage, WorkError> {
+    let image = image.clone();
+    let Some(painting) = painting.map(Arc::clone) else {
+        return Ok(image);
+    };
+    let finished = tokio::task::spawn_blocking(move || painting::finish(&painting, &image));
+    finished.await.unwrap_or(Err(WorkError::Interrupted))
 }
 
 fn recorded_hash(perceptual: media::HashAndQuality) -> RecordedPerceptualHash {

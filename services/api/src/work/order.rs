@@ -6,6 +6,7 @@ use media::Format;
 use onnx::SigmaSpread;
 use serde::{Deserialize, Serialize};
 
+use super::painting::MaskPainting;
 use super::source::{LatentsSink, OwnLatents, SourceMask, SourcePicture};
 
 /// Quality of JPEG files whose order names none.
@@ -47,6 +48,9 @@ pub struct GenerateOrder {
     pub init_image: Option<SourcePicture>,
     /// Where that picture is painted over.
     pub mask: Option<SourceMask>,
+    /// How the masked part is painted, where it is not done plainly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub painting: Option<MaskPainting>,
     /// How much of that picture is replaced, above 0 to 1.
     pub strength: Option<f32>,
     /// Starting samples of the caller. They never travel to another process.
@@ -104,6 +108,7 @@ impl Default for GenerateOrder {
             eta: None,
             init_image: None,
             mask: None,
+            painting: None,
             strength: None,
             latents: None,
             last_latents: None,

@@ -10,6 +10,7 @@ use onnx::{GenerateRequest, Generation, Mask, Picture, Task};
 use provenance::{Decimal, Digest, GenerationDetails, RecordedNoise, RecordedTask, commit};
 
 use super::order::{FileOptions, GenerateOrder};
+use super::painting::MaskPainting;
 use super::source::{LatentsSink, OwnLatents};
 use super::{WorkError, infotext};
 use crate::config::Limits;
@@ -43,6 +44,8 @@ pub struct Plan {
     pub task: Task,
     /// How the files are written.
     pub file: FileOptions,
+    /// How a masked part is painted.
+    pub(super) painting: Option<MaskPainting>,
     request: GenerateRequest,
     /// Digests of the uploaded files: the initial image, the mask.
     sources: Vec<Digest>,
@@ -61,7 +64,7 @@ impl GenerateOrder {
         self.check_model(slot)?;
         self.check_prompt(slot, limits)?;
         self.check_size(limits)?;
-        self.check_sources()?;
+        self.check_sources(limits)?;
         let images = self.check_images(limits)?;
         let scheduler = self.check_scheduler(slot)?;
         let request = GenerateRequest {
@@ -87,6 +90,7 @@ impl GenerateOrder {
             scheduler,
             task,
             file: self.file,
+            painting: self.painting,
             sources: init.chain(mask).collect(),
             latents: self.latents.clone(),
             last_latents: self.last_latents.clone(),
@@ -133,7 +137,8 @@ impl GenerateOrder {
             noise: self.noise_source.unwrap_or_default(),
             sigmas: self.sigmas,
             eta: self.eta.unwrap_or(base.eta),
-            size: self.size,
+            // A part of a picture is worked on at a size that does not follow from the picture.
+            size: self.size.or(self.painting.map(|_| slot.picture_size)),
             init_image: self.init_image.as_ref().map(|picture| Picture {
                 width: picture.width,
                 height: picture.height,
@@ -173,7 +178,10 @@ impl GenerateOrder {
         Ok(())
     }
 
-    fn check_sources(&self) -> Result<(), WorkError> {
+    fn check_sources(&self, limits: &Limits) -> Result<(), WorkError> {
+        if let Some(painting) = &self.painting {
+            painting.check((self.init_image.as_ref(), self.mask.as_ref()), limits)?;
+        }
         match (&self.init_image, &self.mask) {
             (None, Some(_)) => {
                 let detail = "a mask needs the picture that it belongs to";
@@ -391,6 +399,11 @@ impl Plan {
         if let Some(class_label) = request.class_label {
             set("class_label", class_label.to_string());
         }
+        if let Some(painting) = &self.painting {
+            for (name, value) in painting.settings()? {
+                set(name, value);
+            }
+        }
         Ok(settings)
     }
 
@@ -419,6 +432,7 @@ impl Plan {
             strength: (!self.sources.is_empty()).then_some(self.request.strength),
             noise: self.request.noise,
             eta: self.request.eta,
+            painting: self.painting,
         };
         let prompt = self.prompt.as_deref().unwrap_or_default();
         let negative = self.negative_prompt.as_deref().unwrap_or_default();

@@ -12,12 +12,14 @@ use super::txt2img::{TextToImageRequest, carry_out};
 use crate::access::Caller;
 use crate::problem::{Problem, ProblemBody};
 use crate::state::AppState;
-use crate::work::{self, GenerateOrder, MaskReading, SourceFile};
+use crate::work::{self, GenerateOrder, MaskPainting, MaskReading, MaskedContent, SourceFile};
 
 /// Pictures that one request can carry: the initial image and the mask.
 const PICTURES: u64 = 2;
 /// Strength of a request that names none, as in A1111.
 const DENOISING_STRENGTH: f32 = 0.75;
+/// Softness of the mask of a request that names none, as in A1111.
+const MASK_BLUR: f32 = 4.0;
 
 /// A request in the shape of A1111's interface: all values of `txt2img` besides.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -29,13 +31,15 @@ pub(in crate::routes) struct ImageToImageRequest {
     mask: Option<String>,
     /// 0: the picture is resized to width and height.
     resize_mode: u32,
-    /// Softness of the mask's edge; without meaning here.
+    /// Softness of the mask's edge, the deviation of a Gaussian in pixels, up to 64; 4 when left out.
     mask_blur: Option<f32>,
-    /// What is under the mask at the start: 1, the picture itself.
+    /// What is under the mask at the start: 0 the colours round it, 1 the picture itself, 2 noise, 3 nothing, both as
+    /// latents; 0 when left out. Of no effect at a strength of 1, which starts from noise alone.
     inpainting_fill: Option<u32>,
-    /// Whether only the part around the mask is worked on; not done here.
+    /// Whether the part around the mask alone is worked on, at width and height, and put back into the picture, whose
+    /// size stays; true when left out.
     inpaint_full_res: Option<Value>,
-    /// Pixels around that part; without meaning here.
+    /// Pixels around that part; 0 when left out.
     inpaint_full_res_padding: Option<u32>,
     /// Whether black is painted anew in place of white.
     inpainting_mask_invert: Option<Value>,
@@ -52,8 +56,8 @@ pub(in crate::routes) struct ImageToImageRequest {
 }
 
 impl ImageToImageRequest {
-    /// Refuses what is not done, and notes what is done in another way.
-    fn check(&self) -> Result<Vec<String>, Problem> {
+    /// Refuses what is not done.
+    fn check(&self) -> Result<(), Problem> {
         if self.resize_mode != 0 {
             let detail = "resize_mode must be 0: the picture is resized to width and height";
             return Err(Problem::invalid("resize_mode", detail));
@@ -65,21 +69,28 @@ impl ImageToImageRequest {
             let detail = "initial_noise_multiplier must be 1";
             return Err(Problem::invalid("initial_noise_multiplier", detail));
         }
-        let mut warnings = Vec::new();
-        if self.mask.is_some() {
-            if self.mask_blur.is_some_and(|blur| blur != 0.0) {
-                warnings.push("mask_blur has no effect: the mask's edge is sharp".to_owned());
-            }
-            if self.inpainting_fill.unwrap_or(0) != 1 {
-                let text = "inpainting_fill has no effect: what is painted over starts from itself";
-                warnings.push(text.to_owned());
-            }
-            if self.inpaint_full_res.as_ref().is_some_and(is_true) {
-                let text = "inpaint_full_res has no effect: the whole picture is worked on";
-                warnings.push(text.to_owned());
-            }
+        Ok(())
+    }
+
+    /// How the masked part is painted, if there is a mask; what is left out is as in A1111.
+    fn painting(&self) -> Result<Option<MaskPainting>, Problem> {
+        if self.mask.is_none() {
+            return Ok(None);
         }
-        Ok(warnings)
+        let number = self.inpainting_fill.unwrap_or(0);
+        let content = MaskedContent::ALL.get(number as usize).ok_or_else(|| {
+            let detail = format!(
+                "inpainting_fill is {number}, it must be 0 (fill), 1 (original), 2 (latent noise) or \
+                 3 (latent nothing)"
+            );
+            Problem::invalid("inpainting_fill", detail)
+        })?;
+        let part_alone = self.inpaint_full_res.as_ref().is_none_or(is_true);
+        Ok(Some(MaskPainting {
+            blur: self.mask_blur.unwrap_or(MASK_BLUR),
+            content: *content,
+            padding: part_alone.then(|| self.inpaint_full_res_padding.unwrap_or(0)),
+        }))
     }
 
     /// The parameters as the answer repeats them.
@@ -133,8 +144,9 @@ pub(in crate::routes) async fn img2img(
 ) -> Result<HttpResponse, Problem> {
     caller.require(ledger::Scope::Generate)?;
     let mut request: ImageToImageRequest = super::read_json(&state, payload, PICTURES).await?;
-    let warnings = request.check()?;
-    let wish = request.values.wish(&state)?;
+    request.check()?;
+    let painting = request.painting()?;
+    let wish = request.values.wish(&state).await?;
     let [init_image] = request.init_images.as_slice() else {
         let detail = format!(
             "init_images has {} pictures, it must be 1",
@@ -160,10 +172,10 @@ pub(in crate::routes) async fn img2img(
         order: GenerateOrder {
             init_image: Some(init_image),
             mask,
+            painting,
             strength: Some(strength),
             ..wish.order
         },
-        warnings,
         ..wish
     };
     let send_images = request.values.send_images.unwrap_or(true);
@@ -184,13 +196,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_in_another_way_is_said_and_what_is_not_done_is_refused() {
+    fn a_mask_is_painted_as_a1111_paints_it_and_what_is_not_done_is_refused() {
         let request = |json: &str| -> ImageToImageRequest { serde_json::from_str(json).unwrap() };
-        let usual = r#"{"mask":"AA==","mask_blur":4,"inpainting_fill":0,"inpaint_full_res":true,
-                        "initial_noise_multiplier":1,"resize_mode":0,"prompt":"a"}"#;
-        assert_eq!(request(usual).check().unwrap().len(), 3);
-        let exact = r#"{"mask":"AA==","mask_blur":0,"inpainting_fill":1,"inpaint_full_res":0}"#;
-        assert!(request(exact).check().unwrap().is_empty());
+        let usual = r#"{"mask":"AA==","initial_noise_multiplier":1,"resize_mode":0,"prompt":"a"}"#;
+        assert!(request(usual).check().is_ok());
+        let usual = request(usual).painting().unwrap().unwrap();
+        assert_eq!(
+            (usual.blur, usual.content, usual.padding),
+            (4.0, MaskedContent::Fill, Some(0))
+        );
+        let whole = r#"{"mask":"AA==","mask_blur":0,"inpainting_fill":3,"inpaint_full_res":0}"#;
+        let whole = request(whole).painting().unwrap().unwrap();
+        assert_eq!(
+            (whole.content, whole.padding),
+            (MaskedContent::LatentNothing, None)
+        );
+        assert_eq!(request(r#"{"mask_blur":4}"#).painting().unwrap(), None);
+        let unknown = request(r#"{"mask":"AA==","inpainting_fill":4}"#);
+        let refused = unknown.painting().unwrap_err();
+        assert_eq!(refused.parameter, Some("inpainting_fill"));
         let refused = request(r#"{"resize_mode":1}"#).check().unwrap_err();
         assert_eq!(refused.parameter, Some("resize_mode"));
     }

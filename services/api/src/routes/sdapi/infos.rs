@@ -18,8 +18,6 @@ use crate::work::{GenerateAnswer, GenerateOrder, RecordedPicture};
 pub(super) struct Wish {
     pub(super) order: GenerateOrder,
     pub(super) batch_size: u32,
-    /// What was asked for and has no effect here.
-    pub(super) warnings: Vec<String>,
 }
 
 /// The answer.

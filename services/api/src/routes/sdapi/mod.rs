@@ -1,8 +1,7 @@
 //! `/sdapi/v1`: the interface of A1111's web interface, as its clients call it.
 //!
 //! Every image is signed and recorded as on any other path. What this service does not do is
-//! refused by name; a few values that such clients always send and that change nothing here are
-//! listed in the answer's `info` under `warnings`.
+//! refused by name.
 
 mod catalogue;
 mod img2img;

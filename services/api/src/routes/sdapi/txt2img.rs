@@ -123,7 +123,6 @@ impl TextToImageRequest {
         Ok(Wish {
             order,
             batch_size: self.batch_size.unwrap_or(1),
-            warnings: Vec::new(),
         })
     }
 
@@ -218,6 +217,7 @@ impl TextToImageRequest {
             let neutral = match name {
                 _ if WITHOUT_MEANING.contains(&name) => true,
                 "s_noise" => value.as_f64() == Some(1.0),
+                "mask_round" => value.is_null() || value.as_bool() == Some(true),
                 _ => is_off(value),
             };
             if !neutral {

@@ -13,6 +13,8 @@ use diffusion::SchedulerKind;
 use diffusion::seed::NoiseKind;
 use onnx::{ModelIdentity, SigmaSpread};
 
+use super::MaskPainting;
+
 /// Hexadecimal digits of a model's digest that stand for the model.
 pub(crate) const MODEL_HASH_DIGITS: usize = 10;
 
@@ -30,6 +32,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) strength: Option<f32>,
     pub(crate) noise: NoiseKind,
     pub(crate) eta: f32,
+    /// How a masked part was painted.
+    pub(crate) painting: Option<MaskPainting>,
 }
 
 /// The start of a model's digest, as A1111 shows it.
@@ -67,6 +71,9 @@ pub(crate) fn write(prompt: &str, negative_prompt: &str, settings: &Settings<'_>
     if let Some(strength) = settings.strength {
         pairs.push(("Denoising strength", strength.to_string()));
     }
+    if let Some(painting) = &settings.painting {
+        pairs.extend(masked(painting));
+    }
     if settings.eta != 0.0 {
         pairs.push(("Eta", settings.eta.to_string()));
     }
@@ -85,6 +92,19 @@ pub(crate) fn write(prompt: &str, negative_prompt: &str, settings: &Settings<'_>
         .collect();
     text.push_str(&pairs.join(", "));
     text
+}
+
+/// How a masked part was painted, as A1111 writes it.
+fn masked(painting: &MaskPainting) -> Vec<(&'static str, String)> {
+    let mut pairs = vec![
+        ("Mask blur", painting.blur.to_string()),
+        ("Masked content", painting.content.name().to_owned()),
+    ];
+    if let Some(padding) = painting.padding {
+        pairs.push(("Inpaint area", "Only masked".to_owned()));
+        pairs.push(("Masked area padding", padding.to_string()));
+    }
+    pairs
 }
 
 /// A value that could be mistaken for several is written as a JSON string.
@@ -118,6 +138,11 @@ mod tests {
             strength: Some(0.75),
             noise: NoiseKind::TorchCuda,
             eta: 0.0,
+            painting: Some(MaskPainting {
+                blur: 4.0,
+                content: crate::work::MaskedContent::LatentNoise,
+                padding: Some(32),
+            }),
         };
         let text = write("a red heart\non white", "blue", &settings);
         let expected = "a red heart\non white\nNegative prompt: blue\nSteps: 20, Sampler: DPM++ 2M, \
@@ -133,5 +158,7 @@ mod tests {
         assert_eq!(value("Model"), "emoji, 64");
         assert_eq!(value("Seed"), "1");
         assert_eq!(value("RNG"), "NV");
+        assert_eq!(value("Masked content"), "latent noise");
+        assert_eq!(value("Masked area padding"), "32");
     }
 }
