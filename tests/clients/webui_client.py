@@ -44,10 +44,13 @@ def outcome(call):
     except RuntimeError as error:
         status, text = error.args
         return {"status": status, **json.loads(text)}
+    if not result.json["provenance"]:
+        return {"images": len(result.images), "info": result.info}
     body = result.json["provenance"][0]["entry"]["statement"]["body"]
     return {
         "task": body["task"], "strength": body["strength"], "sources": len(body["sources"]),
-        "info": result.info, "size": result.image.size,
+        "settings": body["settings"], "info": result.info, "size": result.image.size,
+        "text": result.image.text["parameters"], "image": result.image, "images": len(result.images),
     }
 
 
@@ -80,7 +83,7 @@ def image_to_image(api):
     return found
 
 
-def interrupted(api):
+def interrupted(api, steps, is_far_enough):
     """Starts a long generation, waits until its progress shows, and stops it."""
     found = {}
 
@@ -92,7 +95,7 @@ def interrupted(api):
     thread = threading.Thread(target=generate)
     thread.start()
     seen = api.get_progress()
-    while thread.is_alive() and seen["state"]["sampling_step"] < 1:
+    while thread.is_alive() and not is_far_enough(seen):
         seen = api.get_progress()
     found["seen"] = {"progress": seen["progress"], **seen["state"]}
     found["interrupt"] = api.interrupt()
@@ -124,7 +127,9 @@ def main():
         "txt2img": text_to_image(api),
         "noise_source": seed_as_torch(api),
         "img2img": image_to_image(api),
-        "interrupted": interrupted(api),
+        "interrupted": interrupted(api, 200, lambda seen: seen["state"]["sampling_step"] >= 1),
+        # Four images at once at most: beyond the half some are finished.
+        "interrupted_late": interrupted(api, 40, lambda seen: seen["progress"] > 0.55),
         "sampler": outcome(lambda: api.txt2img(prompt="a", sampler_name="DPM fast")),
         "key": outcome(lambda: stranger.txt2img(prompt="a")),
     }

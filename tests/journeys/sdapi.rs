@@ -19,6 +19,7 @@ fn webuiapi_generates_edits_follows_interrupts_and_reads_files() {
     assert_eq!(report["noise_source"], "torch-cpu");
     check_image_to_image(&report["img2img"]);
     check_interruption(&report["interrupted"]);
+    check_late_interruption(&report["interrupted_late"]["outcome"]);
     assert_eq!(report["sampler"]["parameter"], "sampler_name");
     assert_eq!(report["key"]["status"], 401);
 }
@@ -98,11 +99,35 @@ fn check_image_to_image(found: &Value) {
         (&masked["kept"], &masked["painted"]),
         (&json!(true), &json!(true))
     );
-    // The client always sends these values; what they do not do here is said.
-    assert_eq!(masked["info"]["warnings"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        masked["settings"],
+        json!({
+            "eta": "1", "inpaint_area": "only masked", "mask_blur": "4",
+            "masked_area_padding": "0", "masked_content": "fill", "prompt_weights": "true",
+        })
+    );
+    assert_eq!(masked["info"]["warnings"], json!([]));
+    let text = masked["text"].as_str().unwrap();
+    assert!(text.contains("Masked content: fill"), "{text}");
+    let all = &found["all_of_it"];
+    assert_eq!(all["size"], json!([64, 64]), "{all}");
+    assert_eq!(all["settings"]["masked_content"], "latent noise");
+    assert_eq!(found["blank"]["parameter"], "mask");
+    assert_eq!(found["unknown_fill"]["parameter"], "inpainting_fill");
     let refused = found["restore"]["detail"].as_str().unwrap();
     assert!(refused.contains("restore_faces"), "{refused}");
     assert_eq!(found["none"]["parameter"], "init_images");
+}
+
+/// What was finished is recorded and handed out, and nothing beside it.
+fn check_late_interruption(outcome: &Value) {
+    let images = outcome["images"].as_u64().unwrap();
+    assert!((1..8).contains(&images), "{outcome}");
+    let info = &outcome["info"];
+    assert_eq!(info["interrupted"], true);
+    assert_eq!(info["all_seeds"].as_array().unwrap().len() as u64, images);
+    let warning = info["warnings"][0].as_str().unwrap();
+    assert!(warning.contains(&format!("{images} of 8")), "{warning}");
 }
 
 fn check_interruption(found: &Value) {
@@ -112,7 +137,8 @@ fn check_interruption(found: &Value) {
         (&seen["job_count"], &seen["sampling_steps"]),
         (&json!(1), &json!(200))
     );
-    assert_eq!(outcome["code"], "interrupted", "{outcome}");
+    assert_eq!(outcome["images"], 0, "{outcome}");
+    assert_eq!(outcome["info"]["interrupted"], true);
     let after = &found["after"];
     assert_eq!(
         (&after["progress"], &after["state"]["job_count"]),

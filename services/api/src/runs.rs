@@ -2,6 +2,7 @@
 //! one's progress is told, and all of a client's can be stopped.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -114,14 +115,19 @@ impl Run {
         self.state().clone()
     }
 
-    /// Notes a step.
-    pub fn advance(&self, progress: Progress) {
+    /// Notes a step; says whether to go on.
+    pub fn advance(&self, progress: Progress) -> ControlFlow<()> {
         let mut state = self.state();
         state.images = progress.images;
         state.done = progress.evaluations_done;
         state.steps = progress.steps;
         if let Some(preview) = progress.preview {
             state.preview = Some(preview.picture);
+        }
+        if state.interrupted {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
     }
 
@@ -185,19 +191,22 @@ mod tests {
         let runs = Arc::new(Runs::default());
         let mine = runs.begin("mine", 2);
         let other = runs.begin("other", 1);
-        mine.run().advance(Progress {
+        let progress = || Progress {
             image_index: 1,
             images: 2,
             step_index: 4,
             steps: 10,
             evaluations_done: 15,
             preview: None,
-        });
+        };
+        assert!(mine.run().advance(progress()).is_continue());
         let (newest, count) = runs.newest("mine").unwrap();
         let snapshot = newest.snapshot();
         assert_eq!((snapshot.progress(), count), (0.75, 1));
         assert_eq!(snapshot.image_and_step(), (1, 5));
         runs.interrupt("mine");
+        assert!(mine.run().advance(progress()).is_break());
+        assert!(other.run().advance(progress()).is_continue());
         mine.run().interrupted().await;
         assert!(!other.run().snapshot().interrupted);
         drop(mine);

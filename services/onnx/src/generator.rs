@@ -200,7 +200,7 @@ impl Generator {
     }
 
     /// Makes the images of a request. `on_progress` is called for every image after every model
-    /// evaluation and may stop the request.
+    /// evaluation and may stop the request, see [`GenerateRequest::keep_finished`].
     ///
     /// # Errors
     /// [`OnnxError::Request`] for impossible requests, [`OnnxError::ImageNotFinite`] and
@@ -374,7 +374,14 @@ fn finish(
     timings: Timings,
 ) -> Result<Generation, OnnxError> {
     if let Some(error) = outcome.error {
-        return Err(error);
+        let has_some = checked.request.keep_finished && !outcome.images.is_empty();
+        if !(has_some && error.is_cancelled()) {
+            return Err(error);
+        }
+        let finished = outcome.images.len();
+        outcome
+            .previews
+            .retain(|preview| preview.image_index < finished);
     }
     let latents: Vec<ArrayView4<'_, f32>> =
         outcome.latents.iter().map(|sample| sample.view()).collect();

@@ -111,6 +111,8 @@ pub struct GenerateRequest {
     /// Starting samples of shape (images, channels, height, width), used as they are, unscaled; with
     /// an `init_image`, the standard normal noise that goes onto it.
     pub latents: Option<Array4<f32>>,
+    /// Whether a request that is stopped is answered with the images that were finished by then, if any were.
+    pub keep_finished: bool,
     /// How many previews of each image to decode on the way, the last one after the last step.
     pub preview_steps: usize,
 }
@@ -140,6 +142,7 @@ impl Default for GenerateRequest {
             mask_fill: MaskFill::default(),
             strength: STRENGTH,
             latents: None,
+            keep_finished: false,
             preview_steps: 0,
         }
     }

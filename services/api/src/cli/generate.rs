@@ -1,5 +1,6 @@
 //! `retrace generate`
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -376,6 +377,7 @@ fn report_to(bar: &ProgressBar) -> OnProgress {
     Box::new(move |progress| {
         bar.set_length((progress.images * progress.steps) as u64);
         bar.set_position(progress.evaluations_done as u64);
+        ControlFlow::Continue(())
     })
 }
 

@@ -84,7 +84,6 @@ pub mod kinds {
         "The Idempotency-Key belongs to another request",
     );
     /// The client stopped its own request.
-    pub const INTERRUPTED: Kind = kind(409, "interrupted", "The client interrupted the request");
     /// Somebody decided before.
     pub const CASE_CLOSED: Kind = kind(409, "case-closed", "The case is closed");
     /// The body is over a limit.

@@ -221,14 +221,19 @@ impl Batches {
             if member.left.load(Ordering::Relaxed) {
                 return ControlFlow::Break(());
             }
-            if let Some(on_progress) = &mut member.on_progress {
-                on_progress(progress);
+            match &mut member.on_progress {
+                Some(on_progress) => on_progress(progress),
+                None => ControlFlow::Continue(()),
             }
-            ControlFlow::Continue(())
         });
         drop(generator);
         let took = started.elapsed();
-        if answers.iter().all(Result::is_ok) {
+        // One that was stopped teaches nothing about the pace.
+        let made = |answer: &Result<Generation, _>| {
+            let generation = answer.as_ref();
+            generation.map_or(0, |generation| generation.images.len())
+        };
+        if answers.iter().map(made).sum::<usize>() == images {
             self.lock().pace.observe(&shape, together, (images, took));
         }
         for (place, (member, answer)) in members.into_iter().zip(answers).enumerate() {

@@ -24,8 +24,9 @@ use crate::engine::Engine;
 use crate::request_id;
 use crate::state::AppState;
 
-/// Told after each step of each image.
-pub type OnProgress = Box<dyn FnMut(Progress) + Send>;
+/// Told after each step of each image; says whether to go on. A worker's steps are told late, and go on whatever
+/// it says.
+pub type OnProgress = Box<dyn FnMut(Progress) -> ControlFlow<()> + Send>;
 
 /// One image that is signed and recorded.
 #[derive(Debug, Clone, PartialEq)]
@@ -186,10 +187,10 @@ pub async fn render(
             if left.load(Ordering::Relaxed) {
                 return ControlFlow::Break(());
             }
-            if let Some(on_progress) = &mut on_progress {
-                on_progress(progress);
+            match &mut on_progress {
+                Some(on_progress) => on_progress(progress),
+                None => ControlFlow::Continue(()),
             }
-            ControlFlow::Continue(())
         })?;
         Ok(generation)
     });

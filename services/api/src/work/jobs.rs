@@ -364,7 +364,8 @@ async fn ended(
             && told != Some(progress)
         {
             told = Some(progress);
-            on_progress(Progress {
+            // A client that has enough leaves, which cancels the job.
+            let _ = on_progress(Progress {
                 image_index: progress.image_index as usize,
                 images: job.images as usize,
                 step_index: progress.step_index as usize,

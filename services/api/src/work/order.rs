@@ -59,6 +59,10 @@ pub struct GenerateOrder {
     /// Where to leave the last samples, for a caller in this process.
     #[serde(skip)]
     pub last_latents: Option<LatentsSink>,
+    /// Whether an order that is stopped is answered with what was finished by then. A worker's job is not: it records all
+    /// of its images or none.
+    #[serde(skip)]
+    pub keep_finished: bool,
     /// Pictures of the way to keep of each image, for a strip; they are not recorded.
     pub preview_steps: usize,
     /// How the files are written.
@@ -112,6 +116,7 @@ impl Default for GenerateOrder {
             strength: None,
             latents: None,
             last_latents: None,
+            keep_finished: false,
             preview_steps: 0,
             file: FileOptions::default(),
         }

@@ -151,6 +151,7 @@ impl GenerateOrder {
             }),
             strength: self.strength.unwrap_or(strength),
             latents: self.latents.as_ref().map(|latents| latents.0.clone()),
+            keep_finished: self.keep_finished,
             preview_steps: self.preview_steps,
             ..base
         }

@@ -1,6 +1,7 @@
 //! The worker: claims jobs and works them off, keeps its lease by heartbeats, and lets go when it is
 //! told to.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -219,6 +220,7 @@ async fn make(
             number(step.evaluations_done),
             number(step.steps),
         )));
+        ControlFlow::Continue(())
     });
     make_for_job(state, claimed, order, (admission, on_progress)).await
 }

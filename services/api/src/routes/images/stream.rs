@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -77,6 +78,7 @@ pub(in crate::routes) async fn stream(
             // A reader that is too slow misses a picture of the way, never the image.
             let _ = sender.try_send(preview);
         }
+        ControlFlow::Continue(())
     });
     let state = Arc::clone(&state);
     let work = Box::pin(async move {

@@ -60,6 +60,39 @@ impl ImagesBody {
     }
 }
 
+impl ImagesBody {
+    /// The answer to a wish that was stopped before its first image was finished.
+    pub(super) fn of_nothing(wish: &Wish, started_at_ms: u64) -> Self {
+        let order = &wish.order;
+        let info = json!({
+            "prompt": order.prompt.as_deref().unwrap_or_default(),
+            "all_prompts": [],
+            "negative_prompt": order.negative_prompt.as_deref().unwrap_or_default(),
+            "all_negative_prompts": [],
+            "seed": order.seed.map_or(json!(-1), Value::from),
+            "all_seeds": [],
+            "batch_size": wish.batch_size,
+            "infotexts": [],
+            "job_timestamp": timestamp(started_at_ms),
+            "interrupted": true,
+            "warnings": [interruption(0, order.images)],
+        });
+        Self {
+            images: Vec::new(),
+            parameters: Value::Null,
+            info: info.to_string(),
+            provenance: Vec::new(),
+        }
+    }
+}
+
+/// What a client is told that stopped its own request.
+fn interruption(finished: usize, images: u32) -> String {
+    format!(
+        "interrupted after {finished} of {images} images: what is half made is not signed and not handed out"
+    )
+}
+
 /// What A1111 tells about its images. Values come from the signed entries, the prompts from the
 /// request.
 fn info(state: &AppState, wish: &Wish, answer: &GenerateAnswer, started_at_ms: u64) -> Value {
@@ -76,8 +109,11 @@ fn info(state: &AppState, wish: &Wish, answer: &GenerateAnswer, started_at_ms: u
     let details = entry.details.as_ref();
     let strength = details.and_then(|details| details.strength.as_ref());
     let settings = details.map(|details| &details.settings);
-    let mut warnings = wish.warnings.clone();
-    warnings.extend(crate::routes::images::warnings(answer));
+    let mut warnings = crate::routes::images::warnings(answer);
+    let interrupted = images.len() < order.images as usize;
+    if interrupted {
+        warnings.push(interruption(images.len(), order.images));
+    }
     json!({
         "prompt": prompt,
         "all_prompts": vec![prompt; images.len()],
@@ -111,6 +147,7 @@ fn info(state: &AppState, wish: &Wish, answer: &GenerateAnswer, started_at_ms: u
         "clip_skip": 1,
         "is_using_inpainting_conditioning": false,
         "version": concat!("Retrace ", env!("CARGO_PKG_VERSION")),
+        "interrupted": interrupted,
         "warnings": warnings,
     })
 }

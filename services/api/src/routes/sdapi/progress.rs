@@ -113,8 +113,8 @@ pub(in crate::routes) async fn progress(
     }))
 }
 
-/// Stop the client's generations after their present step. Their requests are answered with the
-/// problem `interrupted`; nothing half-made is signed.
+/// Stop the client's generations after their present step. Their requests are answered with the images that were
+/// finished by then, which may be none: nothing half-made is signed or handed out. Of a worker's job nothing is.
 #[utoipa::path(
     post,
     path = "/sdapi/v1/interrupt",

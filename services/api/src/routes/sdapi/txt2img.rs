@@ -12,10 +12,12 @@ use utoipa::ToSchema;
 use super::infos::{ImagesBody, Wish};
 use super::options;
 use crate::access::Caller;
+use crate::config::Role;
 use crate::problem::{Problem, ProblemBody, kinds};
+use crate::runs::Run;
 use crate::state::AppState;
 use crate::work::infotext::{Schedule, schedule_of};
-use crate::work::{self, FileOptions, GenerateOrder, OnProgress};
+use crate::work::{self, FileOptions, GenerateAnswer, GenerateOrder, OnProgress, WorkError};
 
 /// Steps between two pictures of the way, as A1111 has it by default.
 const STEPS_PER_PREVIEW: u32 = 10;
@@ -267,7 +269,8 @@ pub(in crate::routes) async fn txt2img(
     carry_out(&state, &caller, wish, (parameters, send_images)).await
 }
 
-/// Carries out a wish that the client can follow and stop, and answers it.
+/// Carries out a wish that the client can follow and stop, and answers it. One that was stopped is answered with the
+/// images that were finished by then: those are recorded, and what is half made is neither recorded nor handed out.
 pub(super) async fn carry_out(
     state: &Arc<AppState>,
     caller: &Caller,
@@ -277,18 +280,19 @@ pub(super) async fn carry_out(
     let guard = state.runs.begin(&caller.client, wish.order.images as usize);
     let run = Arc::clone(guard.run());
     let on_progress: OnProgress = Box::new(move |progress| run.advance(progress));
-    let order = wish.order.clone();
-    let answer = tokio::select! {
-        answer = work::generate(state, caller, order, Some(on_progress)) => answer?,
-        () = guard.run().interrupted() => {
-            let detail = "the client interrupted it; no half-made image is signed";
-            return Err(Problem::new(kinds::INTERRUPTED, detail));
-        }
+    let order = GenerateOrder {
+        keep_finished: true,
+        ..wish.order.clone()
     };
+    let work = work::generate(state, caller, order, Some(on_progress));
+    let answer = stoppable(state, guard.run(), work).await?;
     let started_at_ms = guard.run().started_at_ms();
     let state = Arc::clone(state);
     let body = web::block(move || {
-        let body = ImagesBody::new(&state, &wish, answer, started_at_ms);
+        let body = match answer {
+            Some(answer) => ImagesBody::new(&state, &wish, answer, started_at_ms),
+            None => ImagesBody::of_nothing(&wish, started_at_ms),
+        };
         ImagesBody {
             images: if send_images { body.images } else { Vec::new() },
             parameters,
@@ -297,6 +301,30 @@ pub(super) async fn carry_out(
     });
     let body = body.await.map_err(|error| Problem::internal(&error))?;
     Ok(HttpResponse::Ok().json(body))
+}
+
+/// The answer to work that the client may stop; none when nothing was finished by then. Work that has begun here stops
+/// by itself after its present step, with what is finished; any other is given up.
+async fn stoppable(
+    state: &AppState,
+    run: &Run,
+    work: impl Future<Output = Result<GenerateAnswer, WorkError>>,
+) -> Result<Option<GenerateAnswer>, Problem> {
+    let mut work = std::pin::pin!(work);
+    let answer = tokio::select! {
+        answer = &mut work => answer,
+        () = run.interrupted() => {
+            if state.config.role == Role::Api || run.snapshot().done == 0 {
+                return Ok(None);
+            }
+            work.await
+        }
+    };
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(WorkError::Model(error)) if error.is_cancelled() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]
