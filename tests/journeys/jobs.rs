@@ -233,6 +233,7 @@ fn an_api_process_and_a_worker_process_share_one_private_postgres() {
         .verify(&provenance::PublicKeys::parse(&keys).unwrap())
         .unwrap();
     assert_eq!(verified.leaf_index.get(), 0);
+    check_announced_model(&api.client(), &answer);
     // What only the worker's model can refuse comes back as the refusal that it is.
     let refused = json!({ "prompt": "a", "model": "no-such-model" });
     api.client()
@@ -240,6 +241,36 @@ fn an_api_process_and_a_worker_process_share_one_private_postgres() {
         .expect_problem(404, "unknown-model");
     worker.stop();
     api.stop();
+}
+
+/// An `api` process names the model that its worker announces, takes sizes as A1111's clients send them, and refuses
+/// what a worker does not send.
+fn check_announced_model(client: &Client, answer: &Value) {
+    let models = client.get("/v1/models").expect_ok();
+    let model = &models["data"][0];
+    assert_eq!(
+        (&model["id"], &model["size"]),
+        (&answer["model"], &json!("64x64"))
+    );
+    let name = model["id"].as_str().unwrap();
+    let one = client.get(&format!("/v1/models/{name}")).expect_ok();
+    assert_eq!(one["digest"], model["digest"]);
+    let listed = client.get("/sdapi/v1/sd-models").expect_ok();
+    assert_eq!(listed[0]["sha256"], model["digest"]);
+    assert_eq!(
+        answer["usage"]["output_tokens"],
+        json!(16 * 16),
+        "{}",
+        answer["usage"]
+    );
+    let sized = json!({ "prompt": "a red heart", "steps": 2, "width": 64, "override_settings":
+        { "sd_model_checkpoint": listed[0]["title"] } });
+    let painted = client.post_json("/sdapi/v1/txt2img", &sized).expect_ok();
+    assert_eq!(painted["images"].as_array().unwrap().len(), 1);
+    let partial = json!({ "prompt": "a red heart", "stream": true, "partial_images": 1 });
+    client
+        .generate(&partial)
+        .expect_problem(400, "invalid-request");
 }
 
 #[test]

@@ -22,6 +22,7 @@
 //! everyone. Neither stops a superuser, and neither needs to: [`Ledger::check`] recomputes everything
 //! from the entries and finds what was changed.
 
+mod announced;
 mod append;
 mod backup;
 mod blocking;

@@ -1,13 +1,15 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`
 
+use std::sync::Arc;
+
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::access::Caller;
-use crate::engine::GeneratorSlot;
 use crate::problem::{Problem, ProblemBody, kinds};
 use crate::state::AppState;
+use crate::work::{self, ModelFacts};
 
 /// The installed models, in the shape of OpenAI's interface.
 #[derive(Debug, Serialize, ToSchema)]
@@ -45,32 +47,28 @@ pub(super) struct ModelBody {
     guidance_scale: f32,
 }
 
-impl From<&GeneratorSlot> for ModelBody {
-    fn from(slot: &GeneratorSlot) -> Self {
-        let (width, height) = slot.picture_size;
+impl From<ModelFacts> for ModelBody {
+    fn from(model: ModelFacts) -> Self {
+        let (width, height) = model.picture_size;
         Self {
-            id: slot.model.name.clone(),
+            id: model.name,
             object: "model",
             created: 0,
             owned_by: "retrace",
-            digest: slot.model.digest.to_string(),
+            digest: model.digest.to_string(),
             size: format!("{width}x{height}"),
-            takes_prompt: slot.takes_prompt,
-            scheduler: slot.defaults.scheduler.unwrap_or(slot.scheduler),
-            num_inference_steps: slot.defaults.num_inference_steps,
-            guidance_scale: slot.defaults.guidance_scale,
+            takes_prompt: model.takes_prompt,
+            scheduler: model.scheduler,
+            num_inference_steps: model.num_inference_steps,
+            guidance_scale: model.guidance_scale,
         }
     }
 }
 
-/// The models of this process; none where it leaves generating to others.
-fn installed(state: &AppState) -> Vec<ModelBody> {
-    state
-        .engine
-        .generator()
-        .into_iter()
-        .map(ModelBody::from)
-        .collect()
+/// The model of this process, or those that workers announce where it leaves generating to them.
+async fn installed(state: &Arc<AppState>) -> Result<Vec<ModelBody>, Problem> {
+    let models = work::models(state).await?;
+    Ok(models.into_iter().map(ModelBody::from).collect())
 }
 
 /// List the installed models.
@@ -84,11 +82,11 @@ fn installed(state: &AppState) -> Vec<ModelBody> {
     ),
     security(("key" = []), ("password" = []))
 )]
-pub(super) async fn list(state: web::Data<AppState>, _: Caller) -> HttpResponse {
-    HttpResponse::Ok().json(ModelList {
+pub(super) async fn list(state: web::Data<AppState>, _: Caller) -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::Ok().json(ModelList {
         object: "list",
-        data: installed(&state),
-    })
+        data: installed(&state).await?,
+    }))
 }
 
 /// Describe one model.
@@ -108,7 +106,8 @@ pub(super) async fn get(
     _: Caller,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let model = installed(&state).into_iter().find(|model| model.id == *id);
+    let mut models = installed(&state).await?.into_iter();
+    let model = models.find(|model| model.id == *id);
     let unknown = || Problem {
         parameter: Some("model"),
         ..Problem::new(

@@ -26,6 +26,7 @@ impl Workers {
         for _ in 0..state.config.limits.generations_running_max {
             tasks.spawn(work::work_off_jobs(Arc::clone(state), stopping.clone()));
         }
+        tasks.spawn(work::announce_model(Arc::clone(state), stopping.clone()));
         tasks.spawn(work::forget_old_jobs(Arc::clone(state), stopping.clone()));
         Self { tasks }
     }

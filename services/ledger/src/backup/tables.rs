@@ -7,8 +7,9 @@ use sqlx::PgConnection;
 use super::statement;
 use crate::LedgerError;
 
-/// Not part of a backup: what migrating makes anew, and the lease, which no copy may hold.
-const LEFT_OUT: [&str; 2] = ["_sqlx_migrations", "sequencer_lease"];
+/// Not part of a backup: what migrating makes anew, the lease, which no copy may hold, and the models of workers that
+/// may not be there any more.
+const LEFT_OUT: [&str; 3] = ["_sqlx_migrations", "sequencer_lease", "announced_models"];
 
 /// A table and the columns that rows are made of.
 pub(super) struct Table {

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use super::answer::{GeneratedImage, UsageBody};
 use super::request::Delivery;
 use crate::access::Caller;
+use crate::config::Role;
 use crate::problem::Problem;
 use crate::state::AppState;
 use crate::work::{self, GenerateAnswer, GenerateOrder, IdempotencyKey, OnProgress, WorkError};
@@ -72,6 +73,11 @@ pub(in crate::routes) async fn stream(
         events,
     } = job;
     let wanted = delivery.partial_images;
+    if wanted > 0 && state.config.role == Role::Api {
+        let detail =
+            "partial_images must be 0: a worker makes the images, and sends no pictures of the way";
+        return Err(Problem::invalid("partial_images", detail));
+    }
     let on_progress: OnProgress = Box::new(move |progress| {
         let last = progress.step_index + 1 >= progress.steps;
         if let Some(preview) = progress.preview.filter(|_| wanted > 0 && !last) {

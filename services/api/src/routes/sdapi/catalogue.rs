@@ -7,10 +7,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::access::Caller;
-use crate::engine::GeneratorSlot;
-use crate::problem::ProblemBody;
+use crate::problem::{Problem, ProblemBody};
 use crate::state::AppState;
-use crate::work::infotext::{NAMED_SCHEDULERS, NamedScheduler, Schedule, model_hash};
+use crate::work::infotext::{NAMED_SCHEDULERS, NamedScheduler, Schedule};
+use crate::work::{self, ModelFacts};
 
 /// A sampler.
 #[derive(Debug, Serialize, ToSchema)]
@@ -84,22 +84,22 @@ pub(in crate::routes) struct ModelBody {
     config: Option<String>,
 }
 
-impl From<&GeneratorSlot> for ModelBody {
-    fn from(slot: &GeneratorSlot) -> Self {
+impl From<ModelFacts> for ModelBody {
+    fn from(model: ModelFacts) -> Self {
         Self {
-            title: title(slot),
-            model_name: slot.model.name.clone(),
-            hash: model_hash(&slot.model),
-            sha256: slot.model.digest.to_string(),
-            filename: slot.model.name.clone(),
+            title: title(&model),
+            hash: model.hash(),
+            sha256: model.digest.to_string(),
+            filename: model.name.clone(),
+            model_name: model.name,
             config: None,
         }
     }
 }
 
 /// What A1111 calls a model.
-pub(super) fn title(slot: &GeneratorSlot) -> String {
-    format!("{} [{}]", slot.model.name, model_hash(&slot.model))
+pub(super) fn title(model: &ModelFacts) -> String {
+    format!("{} [{}]", model.name, model.hash())
 }
 
 /// List the samplers.
@@ -116,13 +116,10 @@ pub(super) fn title(slot: &GeneratorSlot) -> String {
 pub(in crate::routes) async fn named_schedulers(
     state: web::Data<AppState>,
     _: Caller,
-) -> HttpResponse {
+) -> Result<HttpResponse, Problem> {
     // Schedulers of flow models belong to flow models, and no others do.
-    let flow = state
-        .engine
-        .generator()
-        .ok()
-        .map(|slot| slot.scheduler.is_flow());
+    let models = work::models(&state).await?;
+    let flow = models.first().map(|model| model.scheduler.is_flow());
     let usable = |named: &&NamedScheduler| {
         named.kind.is_generative() && flow.is_none_or(|flow| named.kind.is_flow() == flow)
     };
@@ -131,7 +128,7 @@ pub(in crate::routes) async fn named_schedulers(
         .filter(usable)
         .map(Into::into)
         .collect();
-    HttpResponse::Ok().json(named_schedulers)
+    Ok(HttpResponse::Ok().json(named_schedulers))
 }
 
 /// List the schedules of sigmas.
@@ -161,7 +158,11 @@ pub(in crate::routes) async fn schedulers(_: Caller) -> HttpResponse {
     ),
     security(("key" = []), ("password" = []))
 )]
-pub(in crate::routes) async fn sd_models(state: web::Data<AppState>, _: Caller) -> HttpResponse {
-    let models = state.engine.generator().into_iter().map(ModelBody::from);
-    HttpResponse::Ok().json(models.collect::<Vec<_>>())
+pub(in crate::routes) async fn sd_models(
+    state: web::Data<AppState>,
+    _: Caller,
+) -> Result<HttpResponse, Problem> {
+    let models = work::models(&state).await?.into_iter();
+    let models: Vec<ModelBody> = models.map(ModelBody::from).collect();
+    Ok(HttpResponse::Ok().json(models))
 }

@@ -94,7 +94,7 @@ const WITHOUT_MEANING: [&str; 17] = [
 
 impl TextToImageRequest {
     /// Translates to a domain value and refuses what this service does not do.
-    pub(super) fn wish(&self, state: &AppState) -> Result<Wish, Problem> {
+    pub(super) async fn wish(&self, state: &Arc<AppState>) -> Result<Wish, Problem> {
         self.refuse_others()?;
         let scheduler_name = self
             .scheduler_name
@@ -109,7 +109,7 @@ impl TextToImageRequest {
             seed: self.seed()?,
             steps: self.steps,
             guidance_scale: self.cfg_scale,
-            size: self.size(state)?,
+            size: self.size(state).await?,
             file: FileOptions {
                 parameters: self.embed_parameters.unwrap_or(true),
                 ..FileOptions::default()
@@ -117,7 +117,7 @@ impl TextToImageRequest {
             ..GenerateOrder::default()
         };
         self.set_scheduler(&mut order, scheduler_name)?;
-        self.set_overrides(&mut order, state)?;
+        self.set_overrides(&mut order, state).await?;
         if let Ok(slot) = state.engine.generator() {
             let steps = self.steps.unwrap_or(slot.defaults.num_inference_steps);
             order.preview_steps = (steps / STEPS_PER_PREVIEW) as usize;
@@ -157,11 +157,15 @@ impl TextToImageRequest {
         Ok(())
     }
 
-    fn set_overrides(&self, order: &mut GenerateOrder, state: &AppState) -> Result<(), Problem> {
+    async fn set_overrides(
+        &self,
+        order: &mut GenerateOrder,
+        state: &Arc<AppState>,
+    ) -> Result<(), Problem> {
         const OVERRIDES: &str = "override_settings";
         for (name, value) in &self.override_settings {
             match (name.as_str(), value.as_str()) {
-                ("sd_model_checkpoint", Some(model)) => options::check_model(state, model)?,
+                ("sd_model_checkpoint", Some(model)) => options::check_model(state, model).await?,
                 ("samples_format", Some("png")) => order.file.format = Format::Png,
                 ("samples_format", Some("jpg" | "jpeg")) => order.file.format = Format::Jpeg,
                 ("samples_format", Some("webp")) => order.file.format = Format::Webp,
@@ -198,18 +202,19 @@ impl TextToImageRequest {
         }
     }
 
-    fn size(&self, state: &AppState) -> Result<Option<(u32, u32)>, Problem> {
-        match (self.width, self.height) {
-            (None, None) => Ok(None),
+    async fn size(&self, state: &Arc<AppState>) -> Result<Option<(u32, u32)>, Problem> {
+        let size = match (self.width, self.height) {
+            (None, None) => return Ok(None),
+            (Some(width), Some(height)) => (width, height),
             (width, height) => {
-                let (own_width, own_height) = state.engine.generator()?.picture_size;
-                let size = (width.unwrap_or(own_width), height.unwrap_or(own_height));
-                if size.0 == 0 || size.1 == 0 {
-                    return Err(Problem::invalid("width", "a side of 0 is no picture"));
-                }
-                Ok(Some(size))
+                let own = work::model(state).await?.picture_size;
+                (width.unwrap_or(own.0), height.unwrap_or(own.1))
             }
+        };
+        if size.0 == 0 || size.1 == 0 {
+            return Err(Problem::invalid("width", "a side of 0 is no picture"));
         }
+        Ok(Some(size))
     }
 
     /// Refuses what would change pictures and is not done here, unless it is switched off.
@@ -263,7 +268,7 @@ pub(in crate::routes) async fn txt2img(
 ) -> Result<HttpResponse, Problem> {
     caller.require(ledger::Scope::Generate)?;
     let request = body.into_inner();
-    let wish = request.wish(&state)?;
+    let wish = request.wish(&state).await?;
     let send_images = request.send_images.unwrap_or(true);
     let parameters = serde_json::to_value(&request).map_err(|error| Problem::internal(&error))?;
     carry_out(&state, &caller, wish, (parameters, send_images)).await
