@@ -75,3 +75,19 @@ def experts(path: Path, report: dict) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def grid(path: Path, rows: dict) -> None:
+    """Shares of verdicts by encoding: generated pictures found, photographs and art called generated."""
+    names = list(rows)
+    figure, axes = plt.subplots(figsize=(7, 0.26 * len(names) + 1.2))
+    places = np.arange(len(names))
+    for offset, label in enumerate(("generated", "real", "art")):
+        shares = [rows[name][label]["called_generated"]["share"] for name in names]
+        axes.barh(places + 0.27 * (offset - 1), shares, height=0.26, color=COLOURS[label], label=label)
+    axes.set(yticks=places, yticklabels=names, xlim=(0, 1), xlabel="share called LikelyGenerated")
+    axes.invert_yaxis()
+    axes.legend(fontsize=8, loc="lower right")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
