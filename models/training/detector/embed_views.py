@@ -41,12 +41,19 @@ class Encoder:
         model = with_outputs(path.read_bytes(), contents["layers"])
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
-    def features(self, view: Image.Image) -> np.ndarray:
+    def values(self, view: Image.Image) -> list[np.ndarray]:
         views = self.contents["views"]
         pixels = np.asarray(view, np.float32) / 255.0
         pixels = (pixels - np.float32(views["mean"])) / np.float32(views["deviation"])
-        values = self.session.run(self.contents["layers"], {"pixel_values": pixels.transpose(2, 0, 1)[None]})
-        return np.concatenate([v[0, 0] if v.ndim == 3 else v[0] for v in values])
+        return self.session.run(self.contents["layers"], {"pixel_values": pixels.transpose(2, 0, 1)[None]})
+
+    def features(self, view: Image.Image) -> np.ndarray:
+        """Of each layer the class token."""
+        return np.concatenate([v[0, 0] if v.ndim == 3 else v[0] for v in self.values(view)])
+
+    def tokens(self, view: Image.Image) -> np.ndarray:
+        """What each layer has in each place, shape (places, columns)."""
+        return np.concatenate([v[0, 1:] for v in self.values(view)], axis=1)
 
 
 def resampled(image: Image.Image, size: tuple[int, int]) -> Image.Image:
