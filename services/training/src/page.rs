@@ -105,7 +105,7 @@ fn plots(out: &mut String, report: &Report) {
     };
     let curves: Vec<Line> = figures.tiers.iter().map(curve).collect();
     let reliability = Line {
-        name: "bins of copies; dashed: probabilities that hold".to_owned(),
+        name: "bins; dashed: where probabilities hold".to_owned(),
         points: figures
             .reliability
             .iter()

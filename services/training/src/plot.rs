@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use crate::page::escaped;
 
-/// Size of a plot and the room around its axes, in pixels.
+/// Size of a plot and the room below and left of its axes, in pixels.
 const SIDE: f64 = 320.0;
 const MARGIN: f64 = 44.0;
+const LEFT: f64 = 62.0;
 /// Colours that stay apart in grey and without colour vision (Okabe and Ito).
 const COLOURS: [&str; 4] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"];
 /// Height of a bar with its gap, and width of the names beside bars.
@@ -35,7 +36,7 @@ pub(crate) struct Axes<'a> {
 
 /// Where a value lies across, in pixels.
 fn across(value: f64) -> f64 {
-    MARGIN + value * (SIDE - MARGIN - 12.0)
+    LEFT + value * (SIDE - LEFT - 12.0)
 }
 
 /// Where a share of the largest value lies, in pixels from the top.
