@@ -1,6 +1,6 @@
 """Re-encode pictures over a grid, to see how far that moves the detector's answer.
 
-    python reencode.py --pictures PICTURES --output .training/grid --count 40
+    python reencode.py --pictures PICTURES --output .training/grid --count 20
     retrace score --offline --output .training/grid.csv .training/grid
     python flips.py --index .training/grid/index.csv --scores .training/grid.csv --output .
 
@@ -135,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=Path, required=True, help="folder with manifest.csv")
     parser.add_argument("--output", type=Path, required=True, help="folder outside the repository")
-    parser.add_argument("--count", type=int, default=40, help="photographs, and as many generated pictures; half as much art")
+    parser.add_argument("--count", type=int, default=20, help="photographs, and as many generated pictures; half as much art")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
