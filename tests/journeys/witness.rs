@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use api::config::{ORIGIN_DEFAULT, WitnessOptions};
-use api::keys::Keys;
+use api::keys::{Keys, Vault};
 use ledger::Scope;
 use provenance::merkle::{Appender, NewNode, consistency_nodes};
 use provenance::{
@@ -193,7 +193,7 @@ fn a_witness_cosigns_one_history_across_restarts() {
 /// A state folder with the signing keys in it, and beside it a file for the policy.
 fn state_with_keys() -> (TempDir, Keys) {
     let state = reachable_folder().unwrap();
-    let keys = Keys::open(state.path(), ORIGIN_DEFAULT).unwrap();
+    let keys = Keys::open(state.path(), ORIGIN_DEFAULT, &Vault::default()).unwrap();
     (state, keys)
 }
 

@@ -18,7 +18,7 @@ mod witnesses;
 use bounds::{Bound, check_bounds};
 
 pub use bounds::LimitRefused;
-pub use signing::CredentialOptions;
+pub use signing::{CredentialOptions, SigningOptions};
 pub use witnesses::WitnessOptions;
 
 /// The log's name when none is configured.
@@ -76,6 +76,8 @@ pub struct Config {
     pub engine: EngineOptions,
     /// Content Credentials.
     pub credentials: CredentialOptions,
+    /// How the secrets in `keys/` lie on the disk.
+    pub signing: SigningOptions,
     /// Witnesses of the log.
     pub witnesses: WitnessOptions,
     /// Every limit.
@@ -132,6 +134,7 @@ impl Config {
             parser: None,
             engine: EngineOptions::default(),
             credentials: CredentialOptions::of(ORIGIN_DEFAULT),
+            signing: SigningOptions::default(),
             witnesses: WitnessOptions::default(),
             limits: Limits::default(),
         }

@@ -2,7 +2,7 @@
 //! the ledger's keys: one key, one purpose.
 
 use std::fs::{self, Permissions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use credentials::{
 };
 
 use crate::config::CredentialOptions;
-use crate::images::sync_folder;
-use crate::keys::{KeyError, check_mode, make_keys_folder};
+use crate::keys::{
+    CREDENTIALS_FILE, KeyError, Vault, check_mode, lock, make_keys_folder, name_of, read_secret,
+    write_whole,
+};
 
-/// Key and chain of our own, in the folder of keys.
-const OWN_FILE: &str = "credentials.pem";
 /// Every root of our own so far, newest first, in the folder of keys.
 const ROOTS_FILE: &str = "credential-roots.pem";
 /// A copy of the roots for everybody, in the state folder.
@@ -43,7 +43,7 @@ impl CredentialKeys {
     /// Whether they can be opened without making any.
     #[must_use]
     pub fn exist(state: &Path, options: &CredentialOptions) -> bool {
-        options.own_files().is_some() || state.join("keys").join(OWN_FILE).is_file()
+        options.own_files().is_some() || state.join("keys").join(CREDENTIALS_FILE).is_file()
     }
 
     /// Opens the operator's own chain and key where they are set, else the service's, which are made
@@ -51,7 +51,12 @@ impl CredentialKeys {
     ///
     /// # Errors
     /// See [`KeyError`]; of certificates the rule that one breaks. Nothing is ever replaced.
-    pub fn open(state: &Path, options: &CredentialOptions, now_s: i64) -> Result<Self, KeyError> {
+    pub fn open(
+        state: &Path,
+        options: &CredentialOptions,
+        now_s: i64,
+        vault: &Vault,
+    ) -> Result<Self, KeyError> {
         let folder = state.join("keys");
         if let Some((chain, key)) = options.own_files() {
             let signer = brought(chain, key, now_s)?;
@@ -62,9 +67,9 @@ impl CredentialKeys {
                 created: false,
             });
         }
-        let path = folder.join(OWN_FILE);
-        let created = !path.exists() && make(state, &options.operator, now_s)?;
-        let signer = read_own(&path, now_s)?;
+        let path = folder.join(CREDENTIALS_FILE);
+        let created = !path.exists() && make(state, &options.operator, now_s, vault)?;
+        let signer = read_own(&path, now_s, vault)?;
         // A crash before this leaves a chain whose root is not among our own: the next start adds it.
         let own_roots_pem = with_root_of(signer.chain().pem(), &folder.join(ROOTS_FILE))?;
         write_public(&state.join(ROOTS_PUBLIC_FILE), &own_roots_pem)?;
@@ -85,16 +90,17 @@ impl CredentialKeys {
         state: &Path,
         options: &CredentialOptions,
         now_s: i64,
+        vault: &Vault,
     ) -> Result<Self, KeyError> {
         let folder = state.join("keys");
-        let path = folder.join(OWN_FILE);
+        let path = folder.join(CREDENTIALS_FILE);
         if path.exists() {
-            let old = Key::new(fs::read_to_string(&path).map_err(at(&path))?);
+            let old = key_in(&path, vault)?;
             with_root_of(old.pem(), &folder.join(ROOTS_FILE))?;
             // A crash behind this leaves no chain: the next start makes one.
             fs::remove_file(&path).map_err(at(&path))?;
         }
-        Self::open(state, options, now_s)
+        Self::open(state, options, now_s, vault)
     }
 }
 
@@ -132,11 +138,13 @@ fn with_further_anchors(own: String, options: &CredentialOptions) -> Result<Stri
 }
 
 /// Makes a chain and writes it unless another process was faster; says whether it was written.
-fn make(state: &Path, operator: &str, now_s: i64) -> Result<bool, KeyError> {
-    let path = make_keys_folder(state)?.join(OWN_FILE);
+fn make(state: &Path, operator: &str, now_s: i64, vault: &Vault) -> Result<bool, KeyError> {
+    let path = make_keys_folder(state)?.join(CREDENTIALS_FILE);
+    let _turn = lock(&state.join("keys"))?;
     let made = DevChain::make(operator, now_s).map_err(unusable(&path))?;
     let text = Key::new(format!("{}{}", made.key.pem(), made.chain.pem()));
-    match write_secret(&path, text.pem().as_bytes(), false) {
+    let sealed = vault.seal(&name_of(&path), text.pem().as_bytes());
+    match write_whole(&path, &sealed, false) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(source) => Err(KeyError::File { path, source }),
@@ -151,7 +159,8 @@ fn with_root_of(chain: &str, roots: &Path) -> Result<String, KeyError> {
     match root.map(str::trim_end) {
         Some(root) if !known.contains(root) => {
             let all = format!("{root}\n{known}");
-            write_secret(roots, all.as_bytes(), true).map_err(at(roots))?;
+            let _turn = lock(roots.parent().expect("the roots lie in the folder of keys"))?;
+            write_whole(roots, all.as_bytes(), true).map_err(at(roots))?;
             Ok(all)
         }
         _ => Ok(known),
@@ -159,12 +168,19 @@ fn with_root_of(chain: &str, roots: &Path) -> Result<String, KeyError> {
 }
 
 /// Reads the service's own key and chain from their one file.
-fn read_own(path: &Path, now_s: i64) -> Result<CredentialSigner, KeyError> {
-    check_mode(path)?;
-    let text = Key::new(fs::read_to_string(path).map_err(at(path))?);
+fn read_own(path: &Path, now_s: i64, vault: &Vault) -> Result<CredentialSigner, KeyError> {
+    let text = key_in(path, vault)?;
     let start = text.pem().find(FIRST_CERTIFICATE).unwrap_or_default();
     let (key, chain) = text.pem().split_at(start);
     join(chain, &Key::new(key.to_owned()), now_s).map_err(unusable(path))
+}
+
+/// The text of the service's own file, wrapped or not.
+fn key_in(path: &Path, vault: &Vault) -> Result<Key, KeyError> {
+    let bytes = read_secret(path, vault)?;
+    // What is no text is no key either, which joining it says.
+    let text = str::from_utf8(&bytes).unwrap_or_default();
+    Ok(Key::new(text.to_owned()))
 }
 
 /// Reads the operator's own chain and key.
@@ -187,23 +203,6 @@ fn read_or_empty(path: &Path) -> Result<String, KeyError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         read => read.map_err(at(path)),
     }
-}
-
-/// Writes a file that nobody else may read, completely or not at all.
-fn write_secret(path: &Path, bytes: &[u8], replace: bool) -> io::Result<()> {
-    let folder = path.parent().expect("a key lies in the folder of keys");
-    // Temporary files are made with mode 600 and keep it.
-    let mut file = tempfile::Builder::new()
-        .prefix(".new-")
-        .tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    let persisted = match replace {
-        true => file.persist(path),
-        false => file.persist_noclobber(path),
-    };
-    persisted.map_err(|refused| refused.error)?;
-    sync_folder(folder)
 }
 
 fn write_public(path: &Path, text: &str) -> Result<(), KeyError> {

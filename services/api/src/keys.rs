@@ -1,7 +1,10 @@
 //! The service's own signing keys, in files that nobody else may read.
 
+mod secrets;
+mod vault;
+
 use std::fs::{self, Permissions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -9,17 +12,26 @@ use credentials::CredentialsError;
 use provenance::{
     CheckpointSigner, EntrySigner, ProvenanceError, PublicKeys, SecretSeed, WitnessSigner,
 };
+use zeroize::Zeroizing;
 
-use crate::images::sync_folder;
+pub use self::secrets::reseal;
+pub(crate) use self::secrets::{check_mode, lock, name_of, read_secret, write_whole};
+pub use self::vault::{SealError, Vault};
 
 const ENTRIES_FILE: &str = "entries.seed";
 const CHECKPOINT_FILE: &str = "checkpoint.seed";
 const WITNESS_FILE: &str = "witness.seed";
+/// The key of Content Credentials with its chain.
+pub(crate) const CREDENTIALS_FILE: &str = "credentials.pem";
+/// Every file of the folder of keys that holds a secret.
+const SECRET_FILES: [&str; 4] = [
+    ENTRIES_FILE,
+    CHECKPOINT_FILE,
+    WITNESS_FILE,
+    CREDENTIALS_FILE,
+];
 /// The public key file, in the state folder.
 pub const PUBLIC_KEY_FILE: &str = "retrace.pub";
-
-/// Permission bits that a seed file must not have: any of group or others.
-const FORBIDDEN_MODE: u32 = 0o077;
 
 /// Why the keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +59,14 @@ pub enum KeyError {
         path: PathBuf,
         /// Why.
         source: ProvenanceError,
+    },
+    /// A wrapped secret does not open, or a passphrase is none.
+    #[error("{} cannot be used: {source}", path.display())]
+    Sealed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: SealError,
     },
     /// Key or certificates of Content Credentials cannot be used.
     #[error("{} cannot be used: {source}", path.display())]
@@ -82,14 +102,14 @@ impl Keys {
     }
 
     /// Reads the keys of a state folder, making those that are missing, and writes the public
-    /// key file.
+    /// key file. What the vault wraps is wrapped when it is made.
     ///
     /// # Errors
     /// See [`KeyError`]. No key is ever replaced.
-    pub fn open(state: &Path, origin: &str) -> Result<Self, KeyError> {
+    pub fn open(state: &Path, origin: &str, vault: &Vault) -> Result<Self, KeyError> {
         let folder = make_keys_folder(state)?;
-        let (entries, entries_new) = seed(&folder.join(ENTRIES_FILE))?;
-        let (checkpoint, checkpoint_new) = seed(&folder.join(CHECKPOINT_FILE))?;
+        let (entries, entries_new) = seed(&folder.join(ENTRIES_FILE), vault)?;
+        let (checkpoint, checkpoint_new) = seed(&folder.join(CHECKPOINT_FILE), vault)?;
         let unusable = |source| KeyError::Unusable {
             path: folder.clone(),
             source,
@@ -112,9 +132,9 @@ impl Keys {
 ///
 /// # Errors
 /// See [`KeyError`]. No key is ever replaced.
-pub fn open_witness(state: &Path, name: &str) -> Result<WitnessSigner, KeyError> {
+pub fn open_witness(state: &Path, name: &str, vault: &Vault) -> Result<WitnessSigner, KeyError> {
     let folder = make_keys_folder(state)?;
-    let (seed, _) = seed(&folder.join(WITNESS_FILE))?;
+    let (seed, _) = seed(&folder.join(WITNESS_FILE), vault)?;
     WitnessSigner::from_seed(name, seed).map_err(|source| KeyError::Unusable {
         path: folder,
         source,
@@ -133,36 +153,22 @@ pub(crate) fn make_keys_folder(state: &Path) -> Result<PathBuf, KeyError> {
     Ok(folder)
 }
 
-/// Refuses a secret that others may read.
-pub(crate) fn check_mode(path: &Path) -> Result<(), KeyError> {
-    let metadata = fs::metadata(path).map_err(|source| KeyError::File {
-        path: path.to_owned(),
-        source,
-    })?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & FORBIDDEN_MODE != 0 {
-        return Err(KeyError::TooOpen {
-            path: path.to_owned(),
-            mode,
-        });
-    }
-    Ok(())
-}
-
 /// Reads a seed file or makes it; says whether it was made.
-fn seed(path: &Path) -> Result<(SecretSeed, bool), KeyError> {
-    match read_seed(path) {
+fn seed(path: &Path, vault: &Vault) -> Result<(SecretSeed, bool), KeyError> {
+    match read_seed(path, vault) {
         Err(KeyError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
         read => return read.map(|seed| (seed, false)),
     }
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).expect("the operating system has randomness");
-    let seed = SecretSeed::from_bytes(bytes);
-    match write_seed(path, &seed) {
+    let _turn = lock(path.parent().expect("a seed lies in the folder of keys"))?;
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(bytes.as_mut()).expect("the operating system has randomness");
+    let seed = SecretSeed::from_bytes(*bytes);
+    let text = Zeroizing::new(format!("{}\n", *seed.to_hex()));
+    match write_whole(path, &vault.seal(&name_of(path), text.as_bytes()), false) {
         Ok(()) => Ok((seed, true)),
         // Another process was faster: its key is the key.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            read_seed(path).map(|seed| (seed, false))
+            read_seed(path, vault).map(|seed| (seed, false))
         }
         Err(source) => Err(KeyError::File {
             path: path.to_owned(),
@@ -171,32 +177,14 @@ fn seed(path: &Path) -> Result<(SecretSeed, bool), KeyError> {
     }
 }
 
-fn read_seed(path: &Path) -> Result<SecretSeed, KeyError> {
-    let file = |source| KeyError::File {
-        path: path.to_owned(),
-        source,
-    };
-    check_mode(path)?;
-    let text = fs::read_to_string(path).map_err(file)?;
-    SecretSeed::parse_hex(&text).map_err(|source| KeyError::Unusable {
+fn read_seed(path: &Path, vault: &Vault) -> Result<SecretSeed, KeyError> {
+    let bytes = read_secret(path, vault)?;
+    // What is no text is no seed either.
+    let text = str::from_utf8(&bytes).unwrap_or_default();
+    SecretSeed::parse_hex(text).map_err(|source| KeyError::Unusable {
         path: path.to_owned(),
         source,
     })
-}
-
-/// Writes a seed completely or not at all, never over another one.
-fn write_seed(path: &Path, seed: &SecretSeed) -> io::Result<()> {
-    let folder = path.parent().expect("a seed lies in the folder of keys");
-    // Temporary files are made with mode 600 and keep it.
-    let mut file = tempfile::Builder::new()
-        .prefix(".new-")
-        .tempfile_in(folder)?;
-    file.write_all(seed.to_hex().as_bytes())?;
-    file.write_all(b"\n")?;
-    file.as_file().sync_all()?;
-    file.persist_noclobber(path)
-        .map_err(|refused| refused.error)?;
-    sync_folder(folder)
 }
 
 fn write_public(path: &Path, public: &PublicKeys) -> Result<(), KeyError> {
@@ -219,14 +207,14 @@ mod tests {
     #[test]
     fn keys_are_made_once_with_mode_600_and_read_again() {
         let state = tempfile::tempdir().unwrap();
-        let first = Keys::open(state.path(), ORIGIN).unwrap();
+        let first = Keys::open(state.path(), ORIGIN, &Vault::default()).unwrap();
         assert!(first.created);
         let path = state.path().join("keys").join(ENTRIES_FILE);
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
-        let second = Keys::open(state.path(), ORIGIN).unwrap();
+        let second = Keys::open(state.path(), ORIGIN, &Vault::default()).unwrap();
         assert!(!second.created);
         assert_eq!(second.public, first.public);
         let written = fs::read_to_string(state.path().join(PUBLIC_KEY_FILE)).unwrap();
@@ -236,21 +224,84 @@ mod tests {
     #[test]
     fn a_key_that_others_may_read_is_refused() {
         let state = tempfile::tempdir().unwrap();
-        Keys::open(state.path(), ORIGIN).unwrap();
+        Keys::open(state.path(), ORIGIN, &Vault::default()).unwrap();
         let path = state.path().join("keys").join(CHECKPOINT_FILE);
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
-        let error = Keys::open(state.path(), ORIGIN).unwrap_err();
+        let error = Keys::open(state.path(), ORIGIN, &Vault::default()).unwrap_err();
         assert!(error.to_string().contains("640"), "{error}");
     }
 
     #[test]
     fn a_damaged_key_is_refused_without_repeating_it_or_replacing_it() {
         let state = tempfile::tempdir().unwrap();
-        Keys::open(state.path(), ORIGIN).unwrap();
+        Keys::open(state.path(), ORIGIN, &Vault::default()).unwrap();
         let path = state.path().join("keys").join(ENTRIES_FILE);
         fs::write(&path, "deadbeef").unwrap();
-        let error = Keys::open(state.path(), ORIGIN).unwrap_err();
+        let error = Keys::open(state.path(), ORIGIN, &Vault::default()).unwrap_err();
         assert!(!error.to_string().contains("deadbeef"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "deadbeef");
+    }
+
+    /// How many secrets were wrapped.
+    fn wrap(state: &Path, vault: &Vault) -> usize {
+        let mut wrapped = 0;
+        reseal(state, &Vault::default(), vault, &mut |_| wrapped += 1).unwrap();
+        wrapped
+    }
+
+    fn passphrase(folder: &Path, text: &str) -> PathBuf {
+        let path = folder.join("passphrase");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    #[test]
+    fn keys_that_were_made_plain_are_wrapped_once_and_open_with_the_passphrase_alone() {
+        let (state, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let plain = Keys::open(state.path(), ORIGIN, &Vault::default()).unwrap();
+        let file = passphrase(elsewhere.path(), "correct horse battery\n");
+        let vault = Vault::open(Some(&file)).unwrap();
+        let still = Keys::open(state.path(), ORIGIN, &vault).unwrap();
+        assert_eq!(still.public, plain.public);
+        assert_eq!(wrap(state.path(), &vault), 2);
+        assert_eq!(wrap(state.path(), &vault), 0);
+        let path = state.path().join("keys").join(ENTRIES_FILE);
+        assert!(
+            fs::read_to_string(&path)
+                .unwrap()
+                .starts_with("retrace-wrapped@v1 ")
+        );
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
+        let wrapped = Keys::open(state.path(), ORIGIN, &vault).unwrap();
+        assert!(!wrapped.created && wrapped.public == plain.public);
+        let error = Keys::open(state.path(), ORIGIN, &Vault::default()).unwrap_err();
+        assert!(
+            error.to_string().contains("--key-passphrase-file"),
+            "{error}"
+        );
+        // One purpose's secret under the name of another.
+        let swapped = state.path().join("keys").join(CHECKPOINT_FILE);
+        fs::copy(&path, &swapped).unwrap();
+        let error = Keys::open(state.path(), ORIGIN, &vault).unwrap_err();
+        assert!(error.to_string().contains("renamed"), "{error}");
+    }
+
+    #[test]
+    fn keys_are_made_wrapped_where_there_is_a_passphrase() {
+        let (state, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = passphrase(elsewhere.path(), "correct horse battery");
+        let vault = Vault::open(Some(&file)).unwrap();
+        let made = Keys::open(state.path(), ORIGIN, &vault).unwrap();
+        assert!(made.created && wrap(state.path(), &vault) == 0);
+        let witness = open_witness(state.path(), "witness.test/w", &vault).unwrap();
+        let again = open_witness(state.path(), "witness.test/w", &vault).unwrap();
+        assert_eq!(witness.verifier(), again.verifier());
+        fs::write(&file, "short").unwrap();
+        assert!(Vault::open(Some(&file)).is_err());
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        let error = Vault::open(Some(&file)).unwrap_err();
+        assert!(error.to_string().contains("644"), "{error}");
     }
 }

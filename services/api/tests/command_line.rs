@@ -35,7 +35,7 @@ fn one_line(output: &Output) -> String {
     text
 }
 
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 20] = [
     &["serve"],
     &["generate"],
     &["score"],
@@ -47,6 +47,8 @@ const COMMANDS: [&[&str]; 18] = [
     &["key", "list"],
     &["key", "revoke"],
     &["key", "show"],
+    &["key", "wrap"],
+    &["key", "unwrap"],
     &["ledger"],
     &["ledger", "backup"],
     &["ledger", "check"],

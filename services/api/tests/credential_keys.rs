@@ -8,7 +8,7 @@ use std::path::Path;
 
 use api::config::CredentialOptions;
 use api::credential_keys::{CredentialKeys, ROOTS_PUBLIC_FILE};
-use api::keys::KeyError;
+use api::keys::{KeyError, Vault};
 use credentials::DevChain;
 
 /// The service's key and chain, in the folder of keys.
@@ -18,7 +18,12 @@ const OWN_FILE: &str = "credentials.pem";
 const NOW_S: i64 = 1_795_737_600;
 
 fn open(state: &Path) -> Result<CredentialKeys, KeyError> {
-    CredentialKeys::open(state, &CredentialOptions::of("test.local"), NOW_S)
+    CredentialKeys::open(
+        state,
+        &CredentialOptions::of("test.local"),
+        NOW_S,
+        &Vault::default(),
+    )
 }
 
 fn mode(path: &Path) -> u32 {
@@ -44,7 +49,7 @@ fn a_replaced_chain_leaves_its_root_among_our_own() {
     let state = tempfile::tempdir().unwrap();
     let first = open(state.path()).unwrap();
     let options = CredentialOptions::of("test.local");
-    let second = CredentialKeys::replace(state.path(), &options, NOW_S).unwrap();
+    let second = CredentialKeys::replace(state.path(), &options, NOW_S, &Vault::default()).unwrap();
     assert_ne!(second.signer.chain(), first.signer.chain());
     assert!(second.own_roots_pem.ends_with(&first.own_roots_pem));
 }
@@ -72,11 +77,11 @@ fn an_operators_chain_is_used_and_a_foreign_key_refused() {
         key: Some(key.clone()),
         ..CredentialOptions::of("Newsroom")
     };
-    let opened = CredentialKeys::open(state.path(), &options, NOW_S).unwrap();
+    let opened = CredentialKeys::open(state.path(), &options, NOW_S, &Vault::default()).unwrap();
     assert!(!opened.own_root && opened.own_roots_pem.is_empty());
     assert!(!state.path().join("keys").exists(), "nothing is made");
     fs::write(&key, other.key.pem()).unwrap();
-    let error = CredentialKeys::open(state.path(), &options, NOW_S).unwrap_err();
+    let error = CredentialKeys::open(state.path(), &options, NOW_S, &Vault::default()).unwrap_err();
     assert!(error.to_string().contains("does not belong"), "{error}");
 }
 
@@ -86,9 +91,11 @@ fn a_chain_that_expired_is_refused_with_its_rule_and_replaced_on_demand() {
     open(state.path()).unwrap();
     let later_s = NOW_S + 11 * 366 * 86_400;
     let options = CredentialOptions::of("test.local");
-    let error = CredentialKeys::open(state.path(), &options, later_s).unwrap_err();
+    let error =
+        CredentialKeys::open(state.path(), &options, later_s, &Vault::default()).unwrap_err();
     assert!(error.to_string().contains("expired on 2036"), "{error}");
-    let replaced = CredentialKeys::replace(state.path(), &options, later_s).unwrap();
+    let replaced =
+        CredentialKeys::replace(state.path(), &options, later_s, &Vault::default()).unwrap();
     assert!(replaced.created);
 }
 
@@ -102,7 +109,7 @@ fn trust_anchors_are_the_own_roots_and_the_operators() {
         anchors: Some(file.clone()),
         ..CredentialOptions::of("test.local")
     };
-    let keys = CredentialKeys::open(state.path(), &options, NOW_S).unwrap();
+    let keys = CredentialKeys::open(state.path(), &options, NOW_S, &Vault::default()).unwrap();
     let anchors = keys.anchors(&options).unwrap();
     assert!(anchors.contains(keys.own_roots_pem.trim()) && anchors.contains(further.trim()));
     fs::write(&file, "no certificates").unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use api::config::{Config, CredentialOptions, EngineOptions, ORIGIN_DEFAULT};
+use api::config::{Config, CredentialOptions, EngineOptions, ORIGIN_DEFAULT, SigningOptions};
 use clap::{Args, ValueEnum};
 use onnx::library::locate_library_from;
 use onnx::{Provider, RuntimeOptions};
@@ -78,6 +78,9 @@ pub struct StateArgs {
     /// Name of the log in checkpoints and keys; changing it starts another log
     #[arg(long, env = "RETRACE_ORIGIN", value_name = "NAME", default_value = ORIGIN_DEFAULT)]
     origin: String,
+
+    #[command(flatten)]
+    signing: SigningOptions,
 }
 
 /// Options of every command that signs files.
@@ -191,6 +194,7 @@ impl StateArgs {
             credentials: CredentialOptions::of(&self.origin),
             database_url: self.database_url.clone(),
             origin: self.origin.clone(),
+            signing: self.signing.clone(),
             engine,
             ..Config::new(self.state.clone())
         }

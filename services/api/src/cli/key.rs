@@ -1,10 +1,13 @@
 //! `retrace key`
 
+mod secrets;
+
 use std::future::Future;
+use std::path::PathBuf;
 
 use api::config::EngineOptions;
 use api::credential_keys::{CredentialKeys, ROOTS_PUBLIC_FILE};
-use api::keys::PUBLIC_KEY_FILE;
+use api::keys::{PUBLIC_KEY_FILE, Vault};
 use api::startup::Storage;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
@@ -23,6 +26,7 @@ Examples:
   retrace key revoke 3
   retrace key show > retrace.pub
   retrace key dev-ca --operator Newsroom
+  retrace key wrap --key-passphrase-file /media/stick/passphrase
 
 A client's key is shown once and kept only as a hash. As soon as one valid key exists, the service
 asks every caller for one; without any, it listens on loopback addresses only.";
@@ -71,6 +75,22 @@ enum KeyCommand {
         replace: bool,
         #[command(flatten)]
         credentials: CredentialArgs,
+        #[command(flatten)]
+        shared: Shared,
+    },
+    /// Wrap the secrets in keys/ of the state folder under a passphrase: from then on every start needs it
+    #[command(after_help = secrets::EXAMPLES)]
+    Wrap {
+        /// File with the passphrase under which they lie now, to change it; --key-passphrase-file names the
+        /// new one
+        #[arg(long, value_name = "FILE")]
+        old_passphrase_file: Option<PathBuf>,
+        #[command(flatten)]
+        shared: Shared,
+    },
+    /// Leave the secrets in keys/ of the state folder to the permissions of their files again
+    #[command(after_help = secrets::EXAMPLES)]
+    Unwrap {
         #[command(flatten)]
         shared: Shared,
     },
@@ -132,6 +152,11 @@ impl Key {
                 credentials,
                 shared,
             } => dev_ca(replace, &credentials, &shared),
+            KeyCommand::Wrap {
+                old_passphrase_file,
+                shared,
+            } => secrets::wrap(old_passphrase_file.as_deref(), &shared),
+            KeyCommand::Unwrap { shared } => secrets::unwrap(&shared),
             KeyCommand::Show { shared } => show(&shared),
         }
     }
@@ -220,7 +245,10 @@ fn dev_ca(replace: bool, credentials: &CredentialArgs, shared: &Shared) -> Outco
     }
     std::fs::create_dir_all(state).map_err(Failure::environment)?;
     let now_s = Timestamp::now().as_second();
-    let keys = CredentialKeys::replace(state, options, now_s).map_err(Failure::environment)?;
+    let vault = Vault::open(config.signing.key_passphrase_file.as_deref());
+    let vault = vault.map_err(Failure::environment)?;
+    let keys = CredentialKeys::replace(state, options, now_s, &vault);
+    let keys = keys.map_err(Failure::environment)?;
     let chain = keys.signer.chain();
     let root = state.join(ROOTS_PUBLIC_FILE);
     let valid_until = time(chain.valid_until_s().saturating_mul(1_000));

@@ -135,6 +135,7 @@ async fn adopt(compared: Option<Digest>, json: bool, state: &StateArgs) -> Outco
         keys,
         ledger,
         cluster,
+        ..
     } = storage;
     let adopted = async {
         let published = ledger

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use api::config::SigningOptions;
 use api::keys;
 use api::startup::termination;
 use api::witness::Witness;
@@ -49,6 +50,9 @@ pub struct WitnessArgs {
     /// Print address and public key as one JSON object when the witness is ready
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    signing: SigningOptions,
 }
 
 impl WitnessArgs {
@@ -56,7 +60,10 @@ impl WitnessArgs {
     pub fn run(self) -> Outcome {
         let logs = self.logs.iter().map(|path| read_log(path));
         let logs = logs.collect::<Result<Vec<_>, _>>()?;
-        let signer = keys::open_witness(&self.state, &self.name).map_err(Failure::environment)?;
+        let vault = keys::Vault::open(self.signing.key_passphrase_file.as_deref());
+        let vault = vault.map_err(Failure::environment)?;
+        let signer = keys::open_witness(&self.state, &self.name, &vault);
+        let signer = signer.map_err(Failure::environment)?;
         let key = signer.verifier().to_string();
         let listener = TcpListener::bind((self.host, self.port)).map_err(Failure::environment)?;
         let address = listener.local_addr().map_err(Failure::environment)?;

@@ -1,6 +1,19 @@
-//! Who signs the files that are made.
+//! Who signs the files that are made, and how the keys lie on the disk.
 
 use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+/// How the secrets in `keys/` of the state folder lie on the disk. Whoever has them and the passphrase, where
+/// there is one, can sign anything in the service's name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Keys")]
+pub struct SigningOptions {
+    /// File with the passphrase under which the secrets in keys/ lie, mode 600, better on another disk;
+    /// secrets that are made are wrapped, and `retrace key wrap` wraps those that are there
+    #[arg(long, env = "RETRACE_KEY_PASSPHRASE_FILE", value_name = "FILE")]
+    pub key_passphrase_file: Option<PathBuf>,
+}
 
 /// Who signs files, and as whom. Whoever controls the chain and its key signs files in the operator's
 /// name; whoever controls the name decides whom every manifest calls the operator.

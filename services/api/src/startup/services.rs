@@ -18,6 +18,7 @@ use crate::credential_keys::CredentialKeys;
 use crate::engine::Engine;
 use crate::images::ImageStore;
 use crate::kept_uploads::KeptUploads;
+use crate::keys::Vault;
 use crate::metrics;
 use crate::sandbox::Sandbox;
 use crate::state::{AppState, SequencerStatus};
@@ -49,8 +50,9 @@ impl Services {
             keys,
             ledger,
             cluster,
+            vault,
         } = Storage::open(&config).await?;
-        let credentials = open_credentials(&config)?;
+        let credentials = open_credentials(&config, &vault)?;
         let anchors = credentials.anchors(&config.credentials)?;
         let sandbox = Sandbox::new(config.parser.as_deref(), &config.limits).trusting(&anchors);
         let confinement = sandbox.probe().await?;
@@ -170,13 +172,13 @@ impl Services {
 
 /// Opens the key and certificates that sign files, making the service's own where none are set. A
 /// worker makes none: all processes sign files under one root.
-fn open_credentials(config: &Config) -> Result<CredentialKeys, StartupError> {
+fn open_credentials(config: &Config, vault: &Vault) -> Result<CredentialKeys, StartupError> {
     if config.role == Role::Worker && !CredentialKeys::exist(&config.state, &config.credentials) {
         let folder = config.state.join("keys");
         return Err(StartupError::NoKeys { folder });
     }
     let now_s = i64::try_from(now_ms() / 1_000).expect("the clock is within the calendar");
-    let opened = CredentialKeys::open(&config.state, &config.credentials, now_s)?;
+    let opened = CredentialKeys::open(&config.state, &config.credentials, now_s, vault)?;
     let chain = opened.signer.chain();
     if opened.own_root {
         let (signer, made) = (chain.subject(), opened.created);

@@ -10,7 +10,7 @@ use ledger::{Backup, CheckReport, Ledger, LedgerError, LedgerOptions};
 use super::StartupError;
 use crate::config::{Config, Role};
 use crate::cosigning;
-use crate::keys::Keys;
+use crate::keys::{Keys, Vault};
 use crate::native;
 
 /// Folder of the private cluster inside the native parts.
@@ -27,6 +27,8 @@ pub struct Storage {
     pub ledger: Ledger,
     /// The private cluster, where one is used.
     pub cluster: Option<PrivateCluster>,
+    /// What opens the service's secrets.
+    pub vault: Vault,
 }
 
 impl Storage {
@@ -41,7 +43,8 @@ impl Storage {
             let folder = state.join("keys");
             return Err(StartupError::NoKeys { folder });
         }
-        let keys = Keys::open(&state, &config.origin)?;
+        let vault = Vault::open(config.signing.key_passphrase_file.as_deref())?;
+        let keys = Keys::open(&state, &config.origin, &vault)?;
         if keys.created {
             tracing::info!(folder = %state.join("keys").display(), "made signing keys; back them up");
         }
@@ -62,6 +65,7 @@ impl Storage {
                 keys,
                 ledger,
                 cluster,
+                vault,
             }),
             Err(source @ LedgerError::Provenance(_)) => Err(StartupError::ForeignLog {
                 keys: state.join("keys"),
@@ -94,7 +98,8 @@ pub async fn restore(
         let folder = state.join("keys");
         return Err(StartupError::NoKeys { folder });
     }
-    let keys = Keys::open(&state, &config.origin)?;
+    let vault = Vault::open(config.signing.key_passphrase_file.as_deref())?;
+    let keys = Keys::open(&state, &config.origin, &vault)?;
     let store = CheckpointStore::new(state.join(CHECKPOINT_STORE), keys.public.checkpoint.clone());
     let kept: Vec<_> = store.read().await?.into_iter().collect();
     let (database_url, cluster) = database(config, &state).await?;
