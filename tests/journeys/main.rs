@@ -17,4 +17,5 @@ mod pages;
 mod refusals;
 mod score;
 mod sdapi;
+mod watermark;
 mod witness;

@@ -78,6 +78,8 @@ pub struct Config {
     pub credentials: CredentialOptions,
     /// How the secrets in `keys/` lie on the disk.
     pub signing: SigningOptions,
+    /// Whether the starting noise of images carries the service's watermark.
+    pub watermark: bool,
     /// Witnesses of the log.
     pub witnesses: WitnessOptions,
     /// Every limit.
@@ -135,6 +137,7 @@ impl Config {
             engine: EngineOptions::default(),
             credentials: CredentialOptions::of(ORIGIN_DEFAULT),
             signing: SigningOptions::default(),
+            watermark: true,
             witnesses: WitnessOptions::default(),
             limits: Limits::default(),
         }

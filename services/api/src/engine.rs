@@ -59,6 +59,8 @@ pub struct GeneratorSlot {
     pub picture_size: (u32, u32),
     /// Whether it can invert pictures.
     pub can_invert: bool,
+    /// Whether the starting noise of its images can carry a watermark.
+    pub carries_watermark: bool,
     generator: Mutex<Generator>,
 }
 
@@ -73,6 +75,7 @@ impl GeneratorSlot {
             takes_prompt: generator.takes_prompt(),
             picture_size: generator.picture_size()?,
             can_invert: generator.can_invert(),
+            carries_watermark: generator.carries_watermark(),
             generator: Mutex::new(generator),
         })
     }

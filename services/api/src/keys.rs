@@ -21,13 +21,15 @@ pub use self::vault::{SealError, Vault};
 const ENTRIES_FILE: &str = "entries.seed";
 const CHECKPOINT_FILE: &str = "checkpoint.seed";
 const WITNESS_FILE: &str = "witness.seed";
+const WATERMARK_FILE: &str = "watermark.seed";
 /// The key of Content Credentials with its chain.
 pub(crate) const CREDENTIALS_FILE: &str = "credentials.pem";
 /// Every file of the folder of keys that holds a secret.
-const SECRET_FILES: [&str; 4] = [
+const SECRET_FILES: [&str; 5] = [
     ENTRIES_FILE,
     CHECKPOINT_FILE,
     WITNESS_FILE,
+    WATERMARK_FILE,
     CREDENTIALS_FILE,
 ];
 /// The public key file, in the state folder.
@@ -139,6 +141,21 @@ pub fn open_witness(state: &Path, name: &str, vault: &Vault) -> Result<WitnessSi
         path: folder,
         source,
     })
+}
+
+/// Whether a state folder holds the seed of the watermark.
+#[must_use]
+pub fn has_watermark(state: &Path) -> bool {
+    state.join("keys").join(WATERMARK_FILE).is_file()
+}
+
+/// Reads the seed of the watermark in this folder, or makes it.
+///
+/// # Errors
+/// See [`KeyError`]. No key is ever replaced.
+pub fn open_watermark(state: &Path, vault: &Vault) -> Result<SecretSeed, KeyError> {
+    let folder = make_keys_folder(state)?;
+    seed(&folder.join(WATERMARK_FILE), vault).map(|(seed, _)| seed)
 }
 
 /// Makes the folder of keys, which nobody else may enter.

@@ -23,6 +23,7 @@ pub mod sandbox;
 pub mod startup;
 pub mod state;
 mod turns;
+pub mod watermarking;
 pub mod witness;
 pub mod work;
 

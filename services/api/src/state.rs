@@ -16,6 +16,7 @@ use crate::request_id;
 use crate::runs::Runs;
 use crate::sandbox::{Confinement, Sandbox};
 use crate::turns::{InFlight, Turns};
+use crate::watermarking::Watermarker;
 use crate::work::{Batches, Idempotency, WorkError};
 
 /// How the sequencer of this process fares.
@@ -42,6 +43,8 @@ pub struct AppState {
     pub signer: EntrySigner,
     /// Signs the files that are made.
     pub credentials: CredentialKeys,
+    /// Marks the starting noise of images and reads such marks; none where that is switched off.
+    pub watermarker: Option<Arc<Watermarker>>,
     /// The public halves of the service's keys.
     pub public_keys: PublicKeys,
     /// Generated images.

@@ -101,6 +101,18 @@ pub enum Evidence {
         /// How often chance alone gives as many agreeing bits, over all messages that are tried.
         false_positive_rate: f64,
     },
+    /// This service's own watermark, in the noise that the picture inverts to. Who has one marked picture
+    /// can start another one from its noise, so that the mark alone never says that a picture is ours.
+    NoiseWatermark {
+        /// The id that it carries, ten hexadecimal digits.
+        id: String,
+        /// How far it stands out, in standard deviations of unmarked pictures.
+        score: f64,
+        /// How often chance alone gives as much, at most.
+        false_positive_rate: f64,
+        /// What the ledger says about the id.
+        standing: WatermarkStanding,
+    },
     /// The ledger of this service holds an entry whose image looks much like this one.
     NearMatch {
         /// Leaf index of the entry.
@@ -110,6 +122,68 @@ pub enum Evidence {
         /// How the picture is turned or mirrored against the recorded one, where it is.
         turned: Option<String>,
     },
+}
+
+/// What a ledger says about the id of a watermark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum WatermarkStanding {
+    /// The image of the entry with this id looks much like the picture.
+    SameImage {
+        /// Leaf index of the entry.
+        leaf_index: u64,
+        /// Bits of the perceptual hashes that differ, of 256.
+        distance: u32,
+    },
+    /// The image of the entry with this id looks otherwise: the mark was probably carried over.
+    OtherImage {
+        /// Leaf index of the entry.
+        leaf_index: u64,
+        /// Bits of the perceptual hashes that differ, of 256.
+        distance: u32,
+    },
+    /// One of the two pictures has too little structure to be compared.
+    NotCompared {
+        /// Leaf index of the entry.
+        leaf_index: u64,
+    },
+    /// No entry has this id.
+    NoEntry,
+}
+
+impl WatermarkStanding {
+    /// Leaf index of the entry with the id.
+    #[must_use]
+    pub fn leaf_index(&self) -> Option<u64> {
+        match *self {
+            Self::SameImage { leaf_index, .. }
+            | Self::OtherImage { leaf_index, .. }
+            | Self::NotCompared { leaf_index } => Some(leaf_index),
+            Self::NoEntry => None,
+        }
+    }
+
+    /// What follows, as the end of a sentence.
+    fn clause(&self) -> String {
+        match self {
+            Self::SameImage {
+                leaf_index,
+                distance,
+            } => format!(
+                "entry {leaf_index} records that mark for an image that looks like this one ({distance} of 256 bits differ): this service made it"
+            ),
+            Self::OtherImage {
+                leaf_index,
+                distance,
+            } => format!(
+                "entry {leaf_index} records that mark for an image that looks otherwise ({distance} of 256 bits differ): somebody may have carried it over"
+            ),
+            Self::NotCompared { leaf_index } => format!(
+                "entry {leaf_index} records that mark, but the pictures have too little structure to be compared"
+            ),
+            Self::NoEntry => "no entry of this ledger records that mark".to_owned(),
+        }
+    }
 }
 
 impl Evidence {
@@ -132,6 +206,9 @@ impl Evidence {
             | Self::GeneratorMark { .. }
             | Self::InvisibleWatermark { .. } => true,
             Self::GeneratorInversion { made_by_model, .. } => *made_by_model,
+            Self::NoiseWatermark { standing, .. } => {
+                matches!(standing, WatermarkStanding::SameImage { .. })
+            }
             Self::ContentCredentials {
                 valid,
                 says_generated,
@@ -255,6 +332,15 @@ impl Evidence {
                     turned.unwrap_or_default()
                 )
             }
+            Self::NoiseWatermark {
+                id,
+                score,
+                standing,
+                ..
+            } => format!(
+                "the noise that the picture inverts to carries this service's watermark {id}, {score:.1} standard deviations above chance; {}",
+                standing.clause()
+            ),
             Self::InvisibleWatermark {
                 generator,
                 agreeing_bits,

@@ -37,7 +37,7 @@ pub use assessment::{Assessment, DetectorProfile, Reason, Scores, Verdict, asses
 pub use calibration::{Calibration, Thresholds};
 pub use config::TraceConfig;
 pub use error::DetectorError;
-pub use evidence::Evidence;
+pub use evidence::{Evidence, WatermarkStanding};
 pub use features::{Features, features};
 pub use fusion::Fusion;
 pub use heatmap::Heatmap;

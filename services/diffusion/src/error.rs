@@ -33,6 +33,20 @@ pub enum DiffusionError {
         /// The name as given.
         name: String,
     },
+    /// A sample is too small for a mark in its noise.
+    #[error("a sample of {values} values has no room for a watermark, which needs {values_min}")]
+    WatermarkRoom {
+        /// Values of the sample.
+        values: usize,
+        /// Fewest values that carry one.
+        values_min: usize,
+    },
+    /// A text is no id of a watermark.
+    #[error("watermark id {text:?} is not ten lower-case hexadecimal digits")]
+    WatermarkId {
+        /// The text as given.
+        text: String,
+    },
     /// An image-to-image strength is outside 0..=1, or leaves nothing to do.
     #[error(
         "strength {strength} with {steps} steps refused: it lies between 0 and 1, and strength times steps is 1 or more"

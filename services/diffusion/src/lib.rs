@@ -11,6 +11,7 @@ pub mod schedulers;
 pub mod score;
 pub mod seed;
 pub mod spacing;
+pub mod watermark;
 
 pub use config::SchedulerConfig;
 pub use denoise::{NoisePredictor, ReverseProcess, StepReport, denoise};
@@ -18,3 +19,4 @@ pub use error::DiffusionError;
 pub use inversion::{Trace, TraceStep, invert, reconstruct};
 pub use scheduler::{NoiseLevel, Scheduler, SchedulerKind, StepOutput, skipped_evaluations};
 pub use seed::{NoiseKind, NoiseSource};
+pub use watermark::{WatermarkId, WatermarkKey, WatermarkReading};

@@ -157,7 +157,7 @@ pub fn initial_noise_batch(seeds: &[u64], shape: SampleShape) -> Array4<f32> {
 }
 
 /// The stream of standard normals of one seed.
-struct Normals {
+pub(crate) struct Normals {
     stream: ChaCha20Rng,
     spare: Option<f64>,
 }
@@ -190,8 +190,13 @@ impl Normals {
         let mut key = [0_u8; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         key[8..].copy_from_slice(DOMAIN);
+        Self::of(ChaCha20Rng::from_seed(key))
+    }
+
+    /// The normals of a stream of random bytes.
+    pub(crate) fn of(stream: ChaCha20Rng) -> Self {
         Self {
-            stream: ChaCha20Rng::from_seed(key),
+            stream,
             spare: None,
         }
     }

@@ -38,6 +38,7 @@ struct Stored {
     verdict: Option<String>,
     perceptual_hash: Option<Vec<u8>>,
     perceptual_quality: Option<i16>,
+    watermark_id: Option<i64>,
 }
 
 /// The signed roots that the entries must give, by tree size.
@@ -347,8 +348,10 @@ async fn load_page(connection: &mut PgConnection, first: i64) -> Result<Vec<Stor
         Stored,
         r#"SELECT leaf_index, leaf_hash, envelope, kind, request_id, image_index, client,
                   created_at_ms, image_sha256, pixel_sha256, model_name, model_digest, verdict,
-                  hash AS "perceptual_hash?", quality AS "perceptual_quality?"
+                  hash AS "perceptual_hash?", quality AS "perceptual_quality?",
+                  watermark_id AS "watermark_id?"
            FROM entries LEFT JOIN perceptual_hashes USING (leaf_index)
+                        LEFT JOIN watermarks USING (leaf_index)
            WHERE leaf_index >= $1 ORDER BY leaf_index LIMIT $2"#,
         first,
         PAGE_ENTRIES
@@ -407,5 +410,6 @@ impl Stored {
             && self.verdict == projection.verdict
             && self.perceptual_hash.clone().zip(self.perceptual_quality)
                 == projection.perceptual_hash
+            && self.watermark_id == projection.watermark_id
     }
 }

@@ -1,6 +1,6 @@
 //! Reading recorded entries.
 
-use provenance::{Digest, Entry, Envelope, LeafIndex, TreeSize};
+use provenance::{Digest, Entry, Envelope, GenerationDetails, LeafIndex, TreeSize};
 
 use crate::LedgerError;
 use crate::connect::Ledger;
@@ -113,6 +113,31 @@ impl Ledger {
         rows.into_iter().map(RecordedEntry::try_from).collect()
     }
 
+    /// The entries that state one of these watermarks, oldest first, at most [`FOUND_MAX`].
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn find_watermarks(&self, ids: &[u64]) -> Result<Vec<RecordedEntry>, LedgerError> {
+        let ids: Vec<i64> = ids
+            .iter()
+            .map(|id| to_i64(*id, "watermark id"))
+            .collect::<Result<_, _>>()?;
+        let rows = sqlx::query_as!(
+            EntryRow,
+            r#"SELECT leaf_index, leaf_hash, envelope,
+                      (extract(epoch FROM integrated_at) * 1000)::bigint AS "integrated_at_ms!"
+               FROM watermarks JOIN entries USING (leaf_index)
+               WHERE watermark_id = ANY ($1) AND leaf_index < $2
+               ORDER BY leaf_index LIMIT $3"#,
+            &ids,
+            to_i64(self.published_size().await?.get(), "tree size")?,
+            i64::from(FOUND_MAX)
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(RecordedEntry::try_from).collect()
+    }
+
     /// The size of the newest checkpoint; 0 before the first.
     pub(crate) async fn published_size(&self) -> Result<TreeSize, LedgerError> {
         let checkpoint = self.published_checkpoint().await?;
@@ -143,6 +168,8 @@ pub(crate) struct Projection {
     pub verdict: Option<String>,
     /// The perceptual hash and its quality; kept in a table of its own.
     pub perceptual_hash: Option<(Vec<u8>, i16)>,
+    /// The id of the watermark; kept in a table of its own.
+    pub watermark_id: Option<i64>,
 }
 
 impl Projection {
@@ -161,6 +188,7 @@ impl Projection {
             model_digest: None,
             verdict: None,
             perceptual_hash: None,
+            watermark_id: None,
         };
         let bytes = |digest: &Digest| Some(digest.as_bytes().to_vec());
         match entry {
@@ -173,6 +201,10 @@ impl Projection {
                 let stated = details.and_then(|details| details.perceptual_hash);
                 projection.perceptual_hash = stated
                     .map(|stated| (stated.hash.as_bytes().to_vec(), i16::from(stated.quality)));
+                projection.watermark_id = details
+                    .and_then(GenerationDetails::watermark_id)
+                    .map(|id| to_i64(id, "watermark id"))
+                    .transpose()?;
             }
             Entry::Score(score) => {
                 projection.model_name = Some(score.detector.name.clone());

@@ -244,8 +244,8 @@ impl Generator {
         }
     }
 
-    /// Scheduler, stream and first sample of an image. A stream gives the starting noise first, then
-    /// that of random steps. Starting samples that a caller brings have no seed; random steps then
+    /// Scheduler, stream and first sample of an image. A stream gives the starting noise first, where
+    /// no mark stands in its place, then that of random steps. Starting samples that a caller brings have no seed; random steps then
     /// draw from the image's place.
     fn start_image(&mut self, seat: Seat<'_>) -> Result<Started, OnnxError> {
         let Seat {
@@ -262,6 +262,10 @@ impl Generator {
             source: noise.as_mut(),
             given: latents
                 .map(|latents| latents.slice_axis(Axis(0), Slice::from(image_index..=image_index))),
+            mark: request
+                .watermark
+                .as_ref()
+                .map(|watermark| (&watermark.key, watermark.ids[image_index])),
         };
         let start = self.start((request, plan), scheduler.as_ref(), &mut draw)?;
         let scheduler = match start.kept {

@@ -186,11 +186,7 @@ impl Generator {
         request: &InvertRequest<'_>,
         on_step: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Inversion, OnnxError> {
-        let rule_steps = self
-            .inversion_rule
-            .as_ref()
-            .and_then(|rule| rule.inversion_steps);
-        let steps = request.steps.or(rule_steps).unwrap_or(STEPS) as usize;
+        let steps = self.inversion_steps(request.steps);
         let (picture, resized) = self.fit(request.picture)?;
         let image = pixels::sample(&picture);
         let latents = self.encode_sample(image.view())?;
@@ -224,6 +220,37 @@ impl Generator {
             statistics,
             verdict,
         })
+    }
+
+    /// The noise that the inversion of a picture ends in, shape (1, channels, height, width): what
+    /// [`Generator::invert`] finds on its way, and no more.
+    ///
+    /// # Errors
+    /// As [`Generator::invert`].
+    pub fn noise_of(&mut self, picture: &Picture) -> Result<Array4<f32>, OnnxError> {
+        let steps = self.inversion_steps(None);
+        let (picture, _) = self.fit(picture)?;
+        let latents = self.encode_sample(pixels::sample(&picture).view())?;
+        let conditioning = self.empty_conditions()?.conditioning(&self.denoiser);
+        let config = self.scheduler_config.for_inversion();
+        let mut inverse = config.scheduler(SchedulerKind::DdimInverse, steps)?;
+        let mut predictor = UnguidedDenoiser::new(&mut self.denoiser, &conditioning);
+        let mut go_on = |_: &_| ControlFlow::Continue(());
+        let trace = invert(&mut predictor, inverse.as_mut(), latents, &mut go_on)?;
+        Ok(trace.noise().clone())
+    }
+
+    /// Whether the starting noise of this model's images can carry a watermark, and give it back.
+    pub fn carries_watermark(&self) -> bool {
+        let (channels, height, width) = self.sample_shape();
+        self.can_invert() && channels * height * width >= diffusion::watermark::VALUES_MIN
+    }
+
+    /// Steps of an inversion: those that were asked for, or the rule's.
+    fn inversion_steps(&self, asked: Option<u32>) -> usize {
+        let rule = self.inversion_rule.as_ref();
+        let steps = asked.or(rule.and_then(|rule| rule.inversion_steps));
+        steps.unwrap_or(STEPS) as usize
     }
 
     /// Decodes some of the samples, evenly spread and ending with the last one.

@@ -68,7 +68,7 @@ pub use manifest::{Manifest, Mismatch};
 pub use prior::PhotoPrior;
 pub use request::{
     GenerateRequest, GeneratedImage, Generation, LoopShape, Mask, MaskFill, Picture, Preview,
-    Progress, Task, Timings, TruncatedPrompt, Usage,
+    Progress, Task, Timings, TruncatedPrompt, Usage, Watermark,
 };
 pub use runtime::{Provider, ProviderStatus, Runtime, RuntimeOptions};
 pub use semantic::{SemanticContents, SemanticExpert, SemanticFeatures};

@@ -84,6 +84,7 @@ impl Generator {
         let planned = schedule.scheduler()?;
         let evaluations = planned.timesteps().len() - planned.first_step();
         refuse_interval(request, evaluations)?;
+        refuse_watermark(request, images)?;
         Ok(Plan {
             task,
             images,
@@ -366,6 +367,24 @@ fn refuse_interval(request: &GenerateRequest, evaluations: usize) -> Result<(), 
              none before it"
         ))),
     }
+}
+
+fn refuse_watermark(request: &GenerateRequest, images: usize) -> Result<(), OnnxError> {
+    let Some(watermark) = &request.watermark else {
+        return Ok(());
+    };
+    if request.init_image.is_some() || request.latents.is_some() {
+        return Err(OnnxError::request(
+            "watermark belongs to images that start from drawn noise alone",
+        ));
+    }
+    if watermark.ids.len() != images {
+        let ids = watermark.ids.len();
+        return Err(OnnxError::request(format!(
+            "watermark has {ids} ids for {images} images"
+        )));
+    }
+    Ok(())
 }
 
 /// Refuses a picture or mask whose buffer has not the length that its sides ask for.

@@ -1,7 +1,7 @@
 //! What a generator is asked and what it answers.
 
 use diffusion::seed::NoiseKind;
-use diffusion::{SchedulerKind, guidance};
+use diffusion::{SchedulerKind, WatermarkId, WatermarkKey, guidance};
 use ndarray::Array4;
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +111,9 @@ pub struct GenerateRequest {
     /// Starting samples of shape (images, channels, height, width), used as they are, unscaled; with
     /// an `init_image`, the standard normal noise that goes onto it.
     pub latents: Option<Array4<f32>>,
+    /// The mark in the starting noise of each image, which then does not come from its seed; for
+    /// requests that start from noise alone.
+    pub watermark: Option<Watermark>,
     /// Whether a request that is stopped is answered with the images that were finished by then, if any were.
     pub keep_finished: bool,
     /// How many previews of each image to decode on the way, the last one after the last step.
@@ -142,6 +145,7 @@ impl Default for GenerateRequest {
             mask_fill: MaskFill::default(),
             strength: STRENGTH,
             latents: None,
+            watermark: None,
             keep_finished: false,
             preview_steps: 0,
         }
@@ -156,6 +160,15 @@ impl GenerateRequest {
             ..Self::default()
         }
     }
+}
+
+/// Marks for the starting noise of the images of a request.
+#[derive(Debug, Clone)]
+pub struct Watermark {
+    /// What they are made with.
+    pub key: WatermarkKey,
+    /// One for each image.
+    pub ids: Vec<WatermarkId>,
 }
 
 /// Everything in a request that shapes its loop: requests that have this in common differ only in

@@ -2,7 +2,7 @@
 
 use diffusion::scheduler::NoiseLevel;
 use diffusion::seed::NoiseSource;
-use diffusion::{DiffusionError, Scheduler, SchedulerKind, StepOutput};
+use diffusion::{DiffusionError, Scheduler, SchedulerKind, StepOutput, WatermarkId, WatermarkKey};
 use ndarray::{Array4, ArrayView4, Axis, CowArray, Ix4, Zip, concatenate};
 
 use crate::error::OnnxError;
@@ -46,7 +46,7 @@ impl Generator {
             let sigma = scheduler.init_noise_sigma() as f32;
             let sample = match draw.given {
                 Some(given) => given.to_owned(),
-                None => draw.noise(plan) * sigma,
+                None => draw.marked_noise(plan)? * sigma,
             };
             return Ok(Start {
                 sample,
@@ -149,9 +149,18 @@ pub(crate) struct Draw<'a> {
     pub(crate) source: &'a mut dyn NoiseSource,
     /// The caller's own starting sample; of a request with a picture, the noise on it.
     pub(crate) given: Option<ArrayView4<'a, f32>>,
+    /// The mark in the starting noise of an image that starts from noise alone.
+    pub(crate) mark: Option<(&'a WatermarkKey, WatermarkId)>,
 }
 
 impl Draw<'_> {
+    fn marked_noise(&mut self, plan: &Plan) -> Result<Array4<f32>, OnnxError> {
+        match self.mark {
+            Some((key, id)) => Ok(key.noise(id, plan.shape)?),
+            None => Ok(self.noise(plan)),
+        }
+    }
+
     fn noise(&mut self, plan: &Plan) -> Array4<f32> {
         match self.given {
             Some(given) => given.to_owned(),

@@ -19,9 +19,9 @@ use crate::encoding::{canonical_json, check_length, parse_canonical_json};
 use crate::{Decimal, Digest, ProvenanceError};
 
 pub use generation::{
-    GenerationDetails, GenerationEntry, PerceptualAlgorithm, RecordedImage, RecordedModel,
-    RecordedNoise, RecordedPerceptualHash, RecordedTask, SETTING_BYTES_MAX, SETTINGS_MAX,
-    SOURCES_MAX,
+    GenerationDetails, GenerationEntry, NOISE_WATERMARK, PerceptualAlgorithm, RecordedImage,
+    RecordedModel, RecordedNoise, RecordedPerceptualHash, RecordedTask, SETTING_BYTES_MAX,
+    SETTINGS_MAX, SOURCES_MAX,
 };
 
 /// The newest version of the canonical bytes that this crate reads and writes.

@@ -64,6 +64,12 @@ impl SecretSeed {
         Ok(seed)
     }
 
+    /// A secret of its own for one purpose: HMAC-SHA256 (RFC 2104) of the purpose under the seed. It says
+    /// nothing about the seed or about the secrets of other purposes.
+    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(*crate::commit(&self.0, purpose.as_bytes()).as_bytes())
+    }
+
     /// The text of a seed file, without a newline. It is wiped from memory when dropped.
     pub fn to_hex(&self) -> Zeroizing<String> {
         Zeroizing::new(hex::encode(self.0.as_ref()))

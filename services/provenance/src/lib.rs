@@ -50,9 +50,9 @@ pub use commitment::commit;
 pub use decimal::Decimal;
 pub use digest::Digest;
 pub use entry::{
-    Entry, GenerationDetails, GenerationEntry, PerceptualAlgorithm, RecordedDetector,
-    RecordedImage, RecordedModel, RecordedNoise, RecordedPerceptualHash, RecordedTask,
-    RecordedVerdict, ScoreEntry,
+    Entry, GenerationDetails, GenerationEntry, NOISE_WATERMARK, PerceptualAlgorithm,
+    RecordedDetector, RecordedImage, RecordedModel, RecordedNoise, RecordedPerceptualHash,
+    RecordedTask, RecordedVerdict, ScoreEntry,
 };
 pub use envelope::Envelope;
 pub use error::ProvenanceError;

@@ -113,6 +113,10 @@ pub struct CredentialArgs {
     /// Certificates under which the signers of uploads are trusted, PEM, beside the service's own root
     #[arg(long, env = "RETRACE_TRUST_ANCHORS", value_name = "FILE")]
     trust_anchors: Option<PathBuf>,
+
+    /// Leave the service's watermark out of the starting noise of images; entries say so
+    #[arg(long, env = "RETRACE_NO_WATERMARK")]
+    no_watermark: bool,
 }
 
 impl CredentialArgs {
@@ -124,6 +128,7 @@ impl CredentialArgs {
             key: self.credential_key.clone(),
             anchors: self.trust_anchors.clone(),
         };
+        config.watermark = !self.no_watermark;
         config
     }
 }

@@ -159,6 +159,7 @@ fn row(path: &Path, result: &Result<Scored, Failure>) -> [String; COLUMNS.len()]
             Evidence::InvisibleWatermark { generator, .. } => {
                 marks.push(format!("watermark: {generator}"));
             }
+            Evidence::NoiseWatermark { id, .. } => marks.push(format!("own watermark: {id}")),
             Evidence::NearMatch {
                 leaf_index,
                 distance,

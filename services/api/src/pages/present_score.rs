@@ -1,7 +1,7 @@
 //! An assessment in words: what the verdict rests on, and what each finding can and cannot show.
 
 use detector::calibration::StratumThresholds;
-use detector::{Assessment, Evidence, Heatmap, Reason, Verdict};
+use detector::{Assessment, Evidence, Heatmap, Reason, Verdict, WatermarkStanding};
 use media::Orientation;
 
 use super::view::{EvidenceView, HeatCell, HeatmapView, OwnEntryView, ProbabilityView};
@@ -169,11 +169,12 @@ fn rank(finding: &Evidence) -> u8 {
         Evidence::PriorTrace { .. } => 0,
         Evidence::SemanticViews { .. } | Evidence::SemanticSilent { .. } => 1,
         Evidence::OwnEntry { .. } | Evidence::NearMatch { .. } => 2,
-        Evidence::ContentCredentials { .. } => 3,
-        Evidence::GeneratorInversion { .. } => 4,
-        Evidence::GeneratorMark { .. } => 5,
-        Evidence::InvisibleWatermark { .. } => 6,
-        Evidence::JpegQuality { .. } => 7,
+        Evidence::NoiseWatermark { .. } => 3,
+        Evidence::ContentCredentials { .. } => 4,
+        Evidence::GeneratorInversion { .. } => 5,
+        Evidence::GeneratorMark { .. } => 6,
+        Evidence::InvisibleWatermark { .. } => 7,
+        Evidence::JpegQuality { .. } => 8,
     }
 }
 
@@ -208,6 +209,9 @@ fn item(finding: &Evidence) -> EvidenceView {
         Evidence::OwnEntry { leaf_index, .. } | Evidence::NearMatch { leaf_index, .. } => {
             Some(format!("/ledger/{leaf_index}"))
         }
+        Evidence::NoiseWatermark { standing, .. } => standing
+            .leaf_index()
+            .map(|leaf_index| format!("/ledger/{leaf_index}")),
         _ => None,
     };
     EvidenceView {
@@ -215,7 +219,7 @@ fn item(finding: &Evidence) -> EvidenceView {
         finding: sentence(&finding.sentence()),
         limits: limits.to_owned(),
         state_class: match state {
-            "Found" | "Trusted" | "Valid" | "Invalid" | "Not read" => "found",
+            "Found" | "Trusted" | "Valid" | "Invalid" | "Not read" | "Suspect" => "found",
             _ => "clear",
         },
         state,
@@ -254,6 +258,15 @@ fn describe(finding: &Evidence) -> (String, &'static str, &'static str) {
             "Found",
             "Shows likeness, not origin: a re-compressed or reduced copy looks like this, and so do two \
              pictures of one simple motif. Compare with the recorded image.",
+        ),
+        Evidence::NoiseWatermark { standing, .. } => (
+            "Watermark of this service".to_owned(),
+            match standing {
+                WatermarkStanding::OtherImage { .. } => "Suspect",
+                _ => "Found",
+            },
+            "Read with a secret key. Whoever has one marked picture can start another picture from its \
+             noise, so the mark counts as ours only where the recorded image looks alike.",
         ),
         Evidence::GeneratorMark { .. } => (
             "Mark of a generator".to_owned(),

@@ -2,7 +2,8 @@
 //! picture, leads to, their manifests, and the proofs that the ledger holds them.
 //!
 //! The fingerprint is PDQ, under a name of the log's own: the reversed host name of its origin, and
-//! `pdq.1`; manifests state it as their soft binding. A match is named by the leaf index of its entry, which
+//! `pdq.1`; `noise.1` in the same name space is the id of the watermark in the starting noise. Manifests
+//! state both as soft bindings. A match is named by the leaf index of its entry, which
 //! is also the id of its manifest here. Likeness is no proof of origin: the score says how alike the pictures
 //! are. Nothing is uploaded or deleted this way: the ledger is append-only, and what it records it made.
 
@@ -10,6 +11,7 @@ use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use diffusion::WatermarkId;
 use ledger::Scope;
 use media::MATCH_DISTANCE_MAX;
 use provenance::LeafIndex;
@@ -83,7 +85,7 @@ pub(super) struct SoftBindingMatch {
 /// What can be looked up.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SupportedAlgorithms {
-    /// None: this service resolves no watermarks.
+    /// The watermark, by its id; a picture's is read by scoring it.
     watermarks: Vec<Algorithm>,
     /// The fingerprints.
     fingerprints: Vec<Algorithm>,
@@ -105,7 +107,9 @@ pub(super) struct Algorithm {
 )]
 pub(super) async fn supported_algorithms(state: web::Data<AppState>) -> HttpResponse {
     HttpResponse::Ok().json(SupportedAlgorithms {
-        watermarks: Vec::new(),
+        watermarks: vec![Algorithm {
+            alg: work::watermark_algorithm(&state.config.origin),
+        }],
         fingerprints: vec![Algorithm {
             alg: work::fingerprint_algorithm(&state.config.origin),
         }],
@@ -158,6 +162,9 @@ async fn look_up(
     state: &web::Data<AppState>,
     query: &BindingQuery,
 ) -> Result<HttpResponse, Problem> {
+    if query.alg == work::watermark_algorithm(&state.config.origin) {
+        return look_up_watermark(state, query).await;
+    }
     check_algorithm(state, Some(&query.alg))?;
     let bytes = STANDARD.decode(&query.value).ok();
     let hash: Option<[u8; 32]> = bytes.and_then(|bytes| bytes.try_into().ok());
@@ -166,6 +173,39 @@ async fn look_up(
         "value must be 32 bytes in base64",
     ))?;
     answer(state, hash, query.max_results).await
+}
+
+/// Entries that state an id of the watermark. The mark can be carried over to another picture, so whoever
+/// read it compares the pictures too.
+async fn look_up_watermark(
+    state: &web::Data<AppState>,
+    query: &BindingQuery,
+) -> Result<HttpResponse, Problem> {
+    let most = matches_of(query.max_results)?;
+    let bytes = STANDARD.decode(&query.value).ok();
+    let id: Option<[u8; 5]> = bytes.and_then(|bytes| bytes.try_into().ok());
+    let id = id.ok_or(Problem::invalid("value", "value must be 5 bytes in base64"))?;
+    let found = work::marked_entries(state, WatermarkId::from_bytes(id)).await?;
+    let matches = found
+        .into_iter()
+        .take(most)
+        .map(|leaf_index| SoftBindingMatch {
+            manifest_id: leaf_index.to_string(),
+            similarity_score: 100,
+        });
+    Ok(HttpResponse::Ok().json(SoftBindingMatches {
+        matches: matches.collect(),
+    }))
+}
+
+/// How many matches are wanted.
+fn matches_of(max_results: Option<usize>) -> Result<usize, Problem> {
+    let most = max_results.unwrap_or(MATCHES_DEFAULT);
+    if most == 0 || most > MATCHES_MAX {
+        let detail = format!("maxResults goes from 1 to {MATCHES_MAX}");
+        return Err(Problem::invalid("maxResults", detail));
+    }
+    Ok(most)
 }
 
 /// How to answer with a manifest.
@@ -350,11 +390,7 @@ async fn answer(
     hash: [u8; 32],
     max_results: Option<usize>,
 ) -> Result<HttpResponse, Problem> {
-    let most = max_results.unwrap_or(MATCHES_DEFAULT);
-    if most == 0 || most > MATCHES_MAX {
-        let detail = format!("maxResults goes from 1 to {MATCHES_MAX}");
-        return Err(Problem::invalid("maxResults", detail));
-    }
+    let most = matches_of(max_results)?;
     let found = work::near_entries(state, hash, MATCH_DISTANCE_MAX).await?;
     let matches = found.into_iter().take(most).map(|near| SoftBindingMatch {
         manifest_id: near.leaf_index.to_string(),
@@ -369,7 +405,10 @@ fn check_algorithm(state: &AppState, alg: Option<&str>) -> Result<(), Problem> {
     let known = work::fingerprint_algorithm(&state.config.origin);
     match alg {
         Some(alg) if alg != known => {
-            let detail = format!("the only algorithm that is looked up here is {known}");
+            let mark = work::watermark_algorithm(&state.config.origin);
+            let detail = format!(
+                "fingerprints are {known}, watermarks, which are found by their id, {mark}"
+            );
             Err(Problem::invalid("alg", detail))
         }
         _ => Ok(()),

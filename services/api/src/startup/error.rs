@@ -43,6 +43,13 @@ pub enum StartupError {
         /// Where they would be.
         folder: PathBuf,
     },
+    /// A worker marks in the service's name, so it makes no seed of its own.
+    #[error("there is no watermark.seed in {}: a worker needs that of the service whose jobs it \
+             works off (copy keys/ again), or --no-watermark", folder.display())]
+    NoWatermarkSeed {
+        /// Where it would be.
+        folder: PathBuf,
+    },
     /// The policy of witnesses cannot be used.
     #[error("the witness policy {} cannot be used: {source}", path.display())]
     WitnessPolicy {

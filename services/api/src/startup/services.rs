@@ -18,11 +18,12 @@ use crate::credential_keys::CredentialKeys;
 use crate::engine::Engine;
 use crate::images::ImageStore;
 use crate::kept_uploads::KeptUploads;
-use crate::keys::Vault;
+use crate::keys::{self, Vault};
 use crate::metrics;
 use crate::sandbox::Sandbox;
 use crate::state::{AppState, SequencerStatus};
 use crate::turns::{InFlight, Turns};
+use crate::watermarking::Watermarker;
 use crate::work::{BatchTerms, Batches, Idempotency, now_ms};
 
 /// Models, ledger and sequencer, ready for journeys.
@@ -53,6 +54,7 @@ impl Services {
             vault,
         } = Storage::open(&config).await?;
         let credentials = open_credentials(&config, &vault)?;
+        let watermarker = open_watermarker(&config, &vault)?;
         let anchors = credentials.anchors(&config.credentials)?;
         let sandbox = Sandbox::new(config.parser.as_deref(), &config.limits).trusting(&anchors);
         let confinement = sandbox.probe().await?;
@@ -83,6 +85,7 @@ impl Services {
             ledger: ledger.clone(),
             signer: keys.entries,
             credentials,
+            watermarker,
             public_keys: keys.public,
             images,
             cases,
@@ -168,6 +171,22 @@ impl Services {
         storage::close(self.ledger, self.cluster).await?;
         sequenced.map_err(StartupError::Sequencer)
     }
+}
+
+/// The secrets of the watermark, where images are to carry one.
+fn open_watermarker(
+    config: &Config,
+    vault: &Vault,
+) -> Result<Option<Arc<Watermarker>>, StartupError> {
+    if !config.watermark {
+        return Ok(None);
+    }
+    if config.role == Role::Worker && !keys::has_watermark(&config.state) {
+        let folder = config.state.join("keys");
+        return Err(StartupError::NoWatermarkSeed { folder });
+    }
+    let seed = keys::open_watermark(&config.state, vault)?;
+    Ok(Some(Arc::new(Watermarker::new(&seed))))
 }
 
 /// Opens the key and certificates that sign files, making the service's own where none are set. A

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use diffusion::WatermarkId;
 use ledger::{EntryFilter, LedgerError, Order, Page, RecordedEntry};
 use provenance::{Bundle, Digest, Entry, LeafIndex, Neighbour, SignedCheckpoint, TreeSize};
 
@@ -80,6 +81,20 @@ pub async fn near_entries(
     let find = async move { Ok(ledger.find_near(&[hash], distance_max).await?) };
     let found = state.run(find).await?;
     Ok(found.into_iter().flatten().collect())
+}
+
+/// The leaf indexes of the entries that state this watermark, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn marked_entries(
+    state: &Arc<AppState>,
+    id: WatermarkId,
+) -> Result<Vec<LeafIndex>, WorkError> {
+    let ledger = state.ledger.clone();
+    let find = async move { Ok(ledger.find_watermarks(&[id.to_u64()]).await?) };
+    let found = state.run(find).await?;
+    Ok(found.iter().map(|recorded| recorded.leaf_index).collect())
 }
 
 /// The bundle of an entry, under the newest checkpoint or the one of this size.

@@ -8,7 +8,7 @@ use ledger::{
 };
 use media::Picture;
 
-use super::score::{examine_in_turn, score};
+use super::score::{Means, examine_in_turn, score};
 use super::{Examination, ScoreAnswer, ScoreReport, Upload, WorkError, to_picture};
 use crate::access::Caller;
 use crate::kept_uploads::UploadName;
@@ -218,7 +218,7 @@ pub async fn examine_case(
     let shared = Arc::clone(state);
     let work = async move {
         let turn = shared.scores.take().await?;
-        examine_in_turn(Arc::clone(&shared.engine), &shared.sandbox, upload, turn).await
+        examine_in_turn(Means::of(&shared), &shared.sandbox, upload, turn).await
     };
     state.run(work).await
 }

@@ -4,6 +4,7 @@ use credentials::{
     CredentialSigner, CredentialsError, Ingredient, ModelStatement, Operator, SoftBinding,
     Software, Statement, Work,
 };
+use diffusion::WatermarkId;
 use media::{Format, HashAndQuality, MediaError, perceptual_hash, pixel_preimage};
 use onnx::{GeneratedImage, Picture, Task};
 use provenance::{Digest, RecordedModel};
@@ -83,6 +84,8 @@ pub(super) struct ManifestText {
     pub(super) created_at_ms: u64,
     /// The fingerprint of the pixels, as entries state it.
     pub(super) fingerprint: [u8; 32],
+    /// The mark in the starting noise.
+    pub(super) watermark: Option<WatermarkId>,
 }
 
 impl ManifestText {
@@ -101,11 +104,19 @@ impl ManifestText {
             (Some(ingredient), Task::Inpainting) => Work::Composed(ingredient),
             (Some(ingredient), _) => Work::Edited(ingredient),
         };
-        let algorithm = fingerprint_algorithm(&self.log);
-        let fingerprint = SoftBinding {
-            algorithm: &algorithm,
+        let algorithms = (
+            fingerprint_algorithm(&self.log),
+            watermark_algorithm(&self.log),
+        );
+        let mark = self.watermark.map(WatermarkId::to_bytes);
+        let mut soft_bindings = vec![SoftBinding {
+            algorithm: &algorithms.0,
             value: &self.fingerprint,
-        };
+        }];
+        soft_bindings.extend(mark.iter().map(|mark| SoftBinding {
+            algorithm: &algorithms.1,
+            value: mark,
+        }));
         let statement = Statement {
             format: self.format,
             software: Software {
@@ -124,7 +135,7 @@ impl ManifestText {
             request_id: &self.request_id,
             image_index: self.image_index,
             created_at_ms: self.created_at_ms,
-            soft_bindings: &[fingerprint],
+            soft_bindings: &soft_bindings,
         };
         signer.sign(file, &statement)
     }
@@ -134,9 +145,19 @@ impl ManifestText {
 /// it, and the look-ups of soft bindings take it.
 #[must_use]
 pub fn fingerprint_algorithm(origin: &str) -> String {
+    algorithm(origin, "pdq.1")
+}
+
+/// The name of the watermark in the starting noise, in the same name space. Its value is the five bytes of the id.
+#[must_use]
+pub fn watermark_algorithm(origin: &str) -> String {
+    algorithm(origin, "noise.1")
+}
+
+fn algorithm(origin: &str, name: &str) -> String {
     let host = origin.split('/').next().unwrap_or_default();
     let reversed: Vec<&str> = host.split('.').rev().collect();
-    format!("{}.pdq.1", reversed.join("."))
+    format!("{}.{name}", reversed.join("."))
 }
 
 /// A picture of the way to an image, which is neither signed nor recorded. A PNG says so.

@@ -4,9 +4,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use diffusion::WatermarkId;
 use ledger::{ClaimedJob, PromptSecret, SignedEntry};
 use onnx::{
-    GenerateRequest, GeneratedImage, Generation, Picture, Progress, Timings, TruncatedPrompt, Usage,
+    GenerateRequest, GeneratedImage, Generation, Picture, Progress, Timings, TruncatedPrompt,
+    Usage, Watermark,
 };
 use provenance::{
     Bundle, Digest, Entry, Envelope, GenerationDetails, GenerationEntry, LeafIndex,
@@ -211,15 +213,36 @@ struct Commission {
     state: Arc<AppState>,
     client: String,
     plan: Plan,
+    /// The marks of its images; none where they carry none.
+    watermark: Option<Watermark>,
 }
 
 impl Commission {
     fn new(state: &Arc<AppState>, client: &str, order: &GenerateOrder) -> Result<Self, WorkError> {
+        let slot = state.engine.generator()?;
+        let plan = order.plan(slot, &state.config.limits)?;
+        let watermarker = state.watermarker.as_ref();
+        let watermark = match watermarker.filter(|_| plan.can_be_marked(slot)) {
+            None => None,
+            Some(watermarker) => {
+                let images = 0..plan.images as usize;
+                let ids = images.map(|index| Ok(watermarker.id(&plan.makes_pixels(index, slot)?)));
+                Some(watermarker.marks(ids.collect::<Result<_, WorkError>>()?))
+            }
+        };
         Ok(Self {
-            plan: order.plan(state.engine.generator()?, &state.config.limits)?,
+            plan,
+            watermark,
             state: Arc::clone(state),
             client: client.to_owned(),
         })
+    }
+
+    /// The mark of one image.
+    fn mark_of(&self, image_index: usize) -> Option<WatermarkId> {
+        self.watermark
+            .as_ref()
+            .map(|watermark| watermark.ids[image_index])
     }
 
     /// Carries out the order unless it was carried out before.
@@ -303,7 +326,8 @@ impl Commission {
         means: (Admission, Option<OnProgress>),
     ) -> Result<Made, WorkError> {
         let (admission, on_progress) = means;
-        let (request, painting) = self.prepared().await?;
+        let (mut request, painting) = self.prepared().await?;
+        request.watermark = self.watermark.clone();
         let work = (request, on_progress);
         let batches = &self.state.batches;
         let generation = batches
@@ -376,7 +400,9 @@ impl Commission {
         )?;
         let images = self.state.images.clone();
         let signer = Arc::clone(&self.state.credentials.signer);
-        let manifest = self.manifest(stamp, image_index, *perceptual.hash.as_bytes())?;
+        let watermark = self.mark_of(index);
+        let marks = (*perceptual.hash.as_bytes(), watermark);
+        let manifest = self.manifest(stamp, image_index, marks)?;
         let stored = tokio::task::spawn_blocking(move || {
             let file = manifest.sign(&signer, bytes)?;
             let digest = images.put(&file).map_err(WorkError::Images)?;
@@ -404,7 +430,7 @@ impl Commission {
             seed: self.plan.seed_of(index),
             details: Some(GenerationDetails {
                 perceptual_hash: Some(recorded_hash(perceptual)),
-                ..self.plan.details(index, &salt)?
+                ..self.plan.details(index, (&salt, watermark))?
             }),
             guidance_scale: self.plan.guidance_decimal()?,
             prompt_commitment: commit(&salt, prompt.as_bytes()),
@@ -423,7 +449,7 @@ impl Commission {
         &self,
         stamp: &Stamp<'_>,
         image_index: u32,
-        fingerprint: [u8; 32],
+        (fingerprint, watermark): ([u8; 32], Option<WatermarkId>),
     ) -> Result<ManifestText, WorkError> {
         let config = &self.state.config;
         Ok(ManifestText {
@@ -437,6 +463,7 @@ impl Commission {
             image_index,
             created_at_ms: stamp.created_at_ms,
             fingerprint,
+            watermark,
         })
     }
 

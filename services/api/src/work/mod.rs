@@ -16,6 +16,7 @@ pub mod jobs;
 mod log;
 mod models;
 mod order;
+mod own;
 mod pace;
 mod painting;
 mod picture;
@@ -27,7 +28,7 @@ mod worker;
 
 pub use audit::{
     EntryProof, consistency, entry, entry_bundle, entry_image, entry_manifests, entry_proof,
-    latest_checkpoint, manifest_bundle, near_entries, search, witnessed_checkpoint,
+    latest_checkpoint, manifest_bundle, marked_entries, near_entries, search, witnessed_checkpoint,
 };
 pub use batches::Batches;
 pub use cases::{
@@ -36,7 +37,7 @@ pub use cases::{
 };
 pub use error::WorkError;
 pub use export::{Export, ExportOrder, export};
-pub use file::{fingerprint_algorithm, unsigned_file};
+pub use file::{fingerprint_algorithm, unsigned_file, watermark_algorithm};
 pub use generate::{GenerateAnswer, OnProgress, RecordedPicture, generate, generate_once, render};
 pub use idempotency::{Idempotency, IdempotencyKey};
 pub use log::{gauges, tile, walk};

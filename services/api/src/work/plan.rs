@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use credentials::Ingredient;
-use diffusion::SchedulerKind;
-use diffusion::seed::image_seed;
+use diffusion::seed::{NoiseKind, image_seed};
+use diffusion::{SchedulerKind, WatermarkId};
 use onnx::{GenerateRequest, Generation, Mask, Picture, Task};
 use provenance::{Decimal, Digest, GenerationDetails, RecordedNoise, RecordedTask, commit};
 
@@ -15,6 +15,7 @@ use super::source::{LatentsSink, OwnLatents};
 use super::{WorkError, infotext};
 use crate::config::Limits;
 use crate::engine::GeneratorSlot;
+use crate::watermarking;
 
 /// Seeds that are drawn stay below 2^53, so that every JSON reader keeps them exactly.
 const DRAWN_SEED_BITS: u32 = 53;
@@ -349,7 +350,7 @@ impl Plan {
     pub(super) fn details(
         &self,
         image_index: usize,
-        salt: &[u8; 32],
+        (salt, watermark): (&[u8; 32], Option<WatermarkId>),
     ) -> Result<GenerationDetails, WorkError> {
         let own = self.latents.as_ref();
         let noise_source = match own {
@@ -367,11 +368,43 @@ impl Plan {
             task: recorded_task(self.task),
             strength: strength.map(Decimal::from_f32).transpose()?,
             sources: sources.collect(),
-            watermark: "none".to_owned(),
+            watermark: watermarking::recorded(watermark),
             settings: self.settings()?,
             // It is taken of the image, which is not there yet.
             perceptual_hash: None,
         })
+    }
+
+    /// Whether the images can be marked, and the mark read again: they start from the service's own noise
+    /// alone, at the model's own size, at which uploads are inverted.
+    pub(super) fn can_be_marked(&self, slot: &GeneratorSlot) -> bool {
+        let request = &self.request;
+        slot.carries_watermark
+            && self.latents.is_none()
+            && request.init_image.is_none()
+            && request.noise == NoiseKind::ChaCha20
+            && request.size.is_none_or(|size| size == slot.picture_size)
+    }
+
+    /// Everything that makes the pixels of an image, as one text.
+    pub(super) fn makes_pixels(
+        &self,
+        image_index: usize,
+        slot: &GeneratorSlot,
+    ) -> Result<String, WorkError> {
+        let mut lines = vec![
+            slot.model.digest.to_string(),
+            self.scheduler.to_string(),
+            self.steps.to_string(),
+            self.guidance_decimal()?.to_string(),
+            self.seed_of(image_index).to_string(),
+        ];
+        let settings = self.settings()?.into_iter();
+        lines.extend(settings.map(|(name, value)| format!("{name}={value}")));
+        // Behind an empty line there is nothing but the prompt.
+        lines.push(String::new());
+        lines.push(self.committed_prompt());
+        Ok(lines.join("\n"))
     }
 
     /// Every further setting that changes pixels, where it is not the neutral one.

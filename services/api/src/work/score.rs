@@ -1,21 +1,20 @@
 //! Score an upload.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use credentials::{Reading, State};
 use detector::{Assessment, Evidence, PatchPath, PictureView, Verdict};
-use media::{
-    Decoded, Format, InvisibleWatermark, MATCH_DISTANCE_MAX, MATCH_QUALITY_MIN, Mark,
-    PerceptualHash,
-};
+use diffusion::WatermarkReading;
+use media::{Decoded, Format, InvisibleWatermark, Mark, PerceptualHash};
+use ndarray::ArrayView4;
 use onnx::{InvertRequest, Picture};
 use provenance::{
     Bundle, Decimal, Digest, Entry, Envelope, LeafIndex, RecordedDetector, RecordedVerdict,
     ScoreEntry, commit,
 };
 
+use super::own::{noise_watermark, own_entries};
 use super::report::{TraceCurve, stratum};
 use super::{WorkError, draw_salt, now_ms};
 use crate::access::Caller;
@@ -23,6 +22,7 @@ use crate::engine::{DetectorSlot, Engine, GeneratorSlot};
 use crate::request_id;
 use crate::sandbox::Sandbox;
 use crate::state::AppState;
+use crate::watermarking::Watermarker;
 
 /// An uploaded file with what was said about it.
 #[derive(Clone)]
@@ -75,6 +75,8 @@ pub struct Examination {
     pub perceptual: ([PerceptualHash; 8], u8),
     /// The open watermark of a generator in the pixels.
     pub watermark: Option<InvisibleWatermark>,
+    /// The service's own mark in the noise that the picture inverts to, before it is looked up.
+    pub noise_watermark: Option<WatermarkReading>,
     /// Verdict, probability, evidence and heatmap.
     pub assessment: Assessment,
     /// The trace as a curve; none where no patch was looked at.
@@ -139,9 +141,10 @@ pub async fn score(
     shared
         .run(async move {
             let turn = state.scores.take().await?;
-            let engine = Arc::clone(&state.engine);
-            let mut examination = examine_in_turn(engine, &state.sandbox, upload, turn).await?;
-            let own = own_entries(&state, &examination).await?;
+            let means = Means::of(&state);
+            let mut examination = examine_in_turn(means, &state.sandbox, upload, turn).await?;
+            let mut own = own_entries(&state, &examination).await?;
+            own.extend(noise_watermark(&state, &examination).await?);
             let evidence = &mut examination.assessment.evidence;
             // Behind the experts, before what the file says about itself.
             let experts = evidence.iter().take_while(|finding| finding.is_expert());
@@ -175,19 +178,39 @@ pub async fn examine(
     sandbox: &Sandbox,
     upload: Upload,
 ) -> Result<Examination, WorkError> {
-    examine_in_turn(engine, sandbox, upload, ()).await
+    let means = Means {
+        engine,
+        watermarker: None,
+    };
+    examine_in_turn(means, sandbox, upload, ()).await
+}
+
+/// What an upload is examined with.
+pub(super) struct Means {
+    engine: Arc<Engine>,
+    watermarker: Option<Arc<Watermarker>>,
+}
+
+impl Means {
+    /// Those of a service.
+    pub(super) fn of(state: &AppState) -> Self {
+        Self {
+            engine: Arc::clone(&state.engine),
+            watermarker: state.watermarker.clone(),
+        }
+    }
 }
 
 /// Examines an upload and holds the turn until the work is really over: a client that leaves ends
 /// the wait for the blocking thread, not the thread.
 pub(super) async fn examine_in_turn(
-    engine: Arc<Engine>,
+    means: Means,
     sandbox: &Sandbox,
     upload: Upload,
     turn: impl Send + 'static,
 ) -> Result<Examination, WorkError> {
     // Asked first: without a detector there is no need to read anything.
-    engine.detector()?;
+    means.engine.detector()?;
     let started = std::time::Instant::now();
     let format = media::sniff(&upload.bytes)?;
     let (name, media_type) = (upload.file_name.as_deref(), upload.media_type.as_deref());
@@ -204,7 +227,8 @@ pub(super) async fn examine_in_turn(
         let sha256 = Digest::of(&upload.bytes);
         drop(upload);
         let desk = Desk {
-            engine: &engine,
+            engine: &means.engine,
+            watermarker: means.watermarker.as_deref(),
             decoded: &decoded,
             strip_pictures,
         };
@@ -213,6 +237,7 @@ pub(super) async fn examine_in_turn(
             curve,
             patch_path,
             strip,
+            noise_watermark,
             timings_ms,
         } = desk.assess()?;
         let timings_ms = ScoreTimings {
@@ -232,6 +257,7 @@ pub(super) async fn examine_in_turn(
             marks,
             perceptual,
             watermark,
+            noise_watermark,
             assessment,
             curve,
             patch_path,
@@ -252,6 +278,7 @@ pub(super) async fn examine_in_turn(
 /// One decoded upload and the models that look at it.
 struct Desk<'a> {
     engine: &'a Engine,
+    watermarker: Option<&'a Watermarker>,
     decoded: &'a Decoded,
     strip_pictures: usize,
 }
@@ -262,7 +289,16 @@ struct Seen {
     curve: Option<TraceCurve>,
     patch_path: Option<PatchPath>,
     strip: Option<InversionStrip>,
+    noise_watermark: Option<WatermarkReading>,
     timings_ms: ScoreTimings,
+}
+
+/// What the generator's inversion saw.
+#[derive(Default)]
+struct Inverted {
+    evidence: Option<Evidence>,
+    strip: Option<InversionStrip>,
+    noise_watermark: Option<WatermarkReading>,
 }
 
 impl Desk<'_> {
@@ -278,7 +314,11 @@ impl Desk<'_> {
             });
         }
         let started = std::time::Instant::now();
-        let (evidence, strip) = self.invert()?;
+        let Inverted {
+            evidence,
+            strip,
+            noise_watermark,
+        } = self.invert()?;
         assessment.evidence.extend(evidence);
         let inversion_ms = milliseconds(started);
         Ok(Seen {
@@ -286,6 +326,7 @@ impl Desk<'_> {
             curve,
             patch_path,
             strip,
+            noise_watermark,
             timings_ms: ScoreTimings {
                 parse_ms: 0.0,
                 detector_ms,
@@ -324,16 +365,26 @@ impl Desk<'_> {
     }
 
     /// Inversion with the service's own generator. Its verdict holds at the generator's own size
-    /// alone, so other sizes are inverted only where a strip is wanted, and give no evidence.
-    fn invert(&self) -> Result<(Option<Evidence>, Option<InversionStrip>), WorkError> {
+    /// alone, so other sizes are inverted only where a strip is wanted or a watermark may be found, and
+    /// give no evidence about the model.
+    fn invert(&self) -> Result<Inverted, WorkError> {
         let Ok(slot) = self.engine.generator() else {
-            return Ok((None, None));
+            return Ok(Inverted::default());
         };
         let own_size = (self.decoded.width, self.decoded.height) == slot.picture_size;
-        if !slot.can_invert || (!own_size && self.strip_pictures == 0) {
-            return Ok((None, None));
+        let may_be_marked = self.watermarker.is_some() && self.has_shape_of(slot);
+        let wants_all = own_size || self.strip_pictures > 0;
+        if !slot.can_invert || !(wants_all || may_be_marked) {
+            return Ok(Inverted::default());
         }
         let picture = self.fitted(slot);
+        if !wants_all {
+            let noise = slot.lock().noise_of(&picture)?;
+            return Ok(Inverted {
+                noise_watermark: self.read_mark(slot, noise.view()),
+                ..Inverted::default()
+            });
+        }
         let request = InvertRequest {
             picture: &picture,
             steps: None,
@@ -349,6 +400,7 @@ impl Desk<'_> {
             threshold: verdict.threshold,
             made_by_model: verdict.made_by_this_model,
         });
+        let noise_watermark = self.read_mark(slot, inversion.trace.noise().view());
         let strip = (self.strip_pictures > 0).then(|| InversionStrip {
             model: slot.model.name.clone(),
             autoencoded: inversion.autoencoded,
@@ -356,7 +408,30 @@ impl Desk<'_> {
             way_back: inversion.strip_back,
             resized: !own_size,
         });
-        Ok((evidence, strip))
+        Ok(Inverted {
+            evidence,
+            strip,
+            noise_watermark,
+        })
+    }
+
+    /// Whether the upload has the sides of the generator's pictures, to a pixel's rounding: whatever else
+    /// was done to one, its mark is only read where nothing was cut off.
+    fn has_shape_of(&self, slot: &GeneratorSlot) -> bool {
+        let (width, height) = slot.picture_size;
+        let (found_width, found_height) = (self.decoded.width, self.decoded.height);
+        let cross = |a: u32, b: u32| i64::from(a) * i64::from(b);
+        let skew = cross(found_width, height) - cross(found_height, width);
+        skew.abs() <= i64::from(width.max(height))
+    }
+
+    fn read_mark(
+        &self,
+        slot: &GeneratorSlot,
+        noise: ArrayView4<'_, f32>,
+    ) -> Option<WatermarkReading> {
+        let watermarker = self.watermarker.filter(|_| slot.carries_watermark);
+        watermarker.and_then(|watermarker| watermarker.read(noise))
     }
 
     /// The upload for the generator, which resizes it further if it must.
@@ -428,73 +503,6 @@ fn watermark_evidence(watermark: &InvisibleWatermark) -> Evidence {
         bits,
         false_positive_rate,
     }
-}
-
-/// Entries of this ledger with the upload's bytes, else with its pixels, else with an image like it.
-async fn own_entries(
-    state: &AppState,
-    examination: &Examination,
-) -> Result<Vec<Evidence>, WorkError> {
-    let own = |exact_file| {
-        move |recorded: &ledger::RecordedEntry| Evidence::OwnEntry {
-            leaf_index: recorded.leaf_index.get(),
-            exact_file,
-        }
-    };
-    let exact = state.ledger.find_image(&examination.sha256).await?;
-    if !exact.is_empty() {
-        return Ok(exact.iter().map(own(true)).collect());
-    }
-    let pixels = state.ledger.find_pixels(&examination.pixel_sha256).await?;
-    if !pixels.is_empty() {
-        return Ok(pixels.iter().map(own(false)).collect());
-    }
-    like_entries(state, examination).await
-}
-
-/// How a picture is turned or mirrored against one whose hash is at this place of the eight.
-const TURNS: [Option<&str>; 8] = [
-    None,
-    Some("turned by a quarter"),
-    Some("turned upside down"),
-    Some("turned by a quarter"),
-    Some("mirrored upside down"),
-    Some("mirrored"),
-    Some("turned and mirrored"),
-    Some("turned and mirrored"),
-];
-/// Entries that are named for one upload, the nearest ones.
-const NEAR_NAMED_MAX: usize = 5;
-
-/// Entries whose image looks like the upload. Hashes of pictures with little structure are shared by so
-/// many others that they say nothing, on either side.
-async fn like_entries(
-    state: &AppState,
-    examination: &Examination,
-) -> Result<Vec<Evidence>, WorkError> {
-    let (hashes, quality) = &examination.perceptual;
-    if *quality < MATCH_QUALITY_MIN {
-        return Ok(Vec::new());
-    }
-    let hashes = hashes.map(|hash| *hash.as_bytes());
-    let found = state.ledger.find_near(&hashes, MATCH_DISTANCE_MAX).await?;
-    let found = found.into_iter().zip(TURNS);
-    let found = found.flat_map(|(near, turned)| near.into_iter().map(move |near| (near, turned)));
-    let mut found: Vec<_> = found
-        .filter(|(near, _)| near.quality >= MATCH_QUALITY_MIN)
-        .collect();
-    // A symmetric picture is found in several turns: the first one of the list stands for all.
-    found.sort_by_key(|(near, turned)| (near.distance, near.leaf_index, turned.is_some()));
-    let mut named = HashSet::new();
-    found.retain(|(near, _)| named.insert(near.leaf_index));
-    let evidence = found.into_iter().take(NEAR_NAMED_MAX);
-    Ok(evidence
-        .map(|(near, turned)| Evidence::NearMatch {
-            leaf_index: near.leaf_index,
-            distance: near.distance,
-            turned: turned.map(str::to_owned),
-        })
-        .collect())
 }
 
 struct Stamp<'a> {

@@ -71,6 +71,7 @@ impl Sequencer {
         }
         insert_entries(&mut transaction, first_index.get(), &sorted.accepted).await?;
         insert_perceptual_hashes(&mut transaction, first_index.get(), &sorted.accepted).await?;
+        insert_watermarks(&mut transaction, first_index.get(), &sorted.accepted).await?;
         insert_nodes(&mut transaction, &nodes).await?;
         refuse(&mut transaction, &sorted.refused).await?;
         self.stop_on_purpose(Step::Write)?;
@@ -321,6 +322,33 @@ async fn insert_perceptual_hashes(
         &places,
         &hashes as &[&[u8]],
         &qualities
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Writes the watermarks that the new entries state.
+async fn insert_watermarks(
+    connection: &mut PgConnection,
+    first_index: u64,
+    accepted: &[Accepted],
+) -> Result<(), LedgerError> {
+    let (mut places, mut ids) = (Vec::new(), Vec::new());
+    for (leaf_index, row) in (first_index..).zip(accepted) {
+        if let Some(id) = row.projection.watermark_id {
+            places.push(to_i64(leaf_index, "leaf index")?);
+            ids.push(id);
+        }
+    }
+    if places.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "INSERT INTO watermarks (leaf_index, watermark_id)
+         SELECT * FROM unnest($1::bigint[], $2::bigint[])",
+        &places,
+        &ids
     )
     .execute(connection)
     .await?;

@@ -4,11 +4,12 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use crate::support::TestLog;
 
-const TABLES: [&str; 5] = [
+const TABLES: [&str; 6] = [
     "entries",
     "nodes",
     "checkpoints",
     "perceptual_hashes",
+    "watermarks",
     "cosignatures",
 ];
 
@@ -18,6 +19,8 @@ fn changes(table: &str) -> [String; 3] {
         "root_hash"
     } else if table == "nodes" || table == "perceptual_hashes" {
         "hash"
+    } else if table == "watermarks" {
+        "watermark_id"
     } else if table == "cosignatures" {
         "line"
     } else {

@@ -25,3 +25,4 @@ mod sequencer;
 mod support;
 mod tamper;
 mod tiles;
+mod watermarks;

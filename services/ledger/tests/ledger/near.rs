@@ -9,7 +9,7 @@ use provenance::{
 use crate::support::{TestLog, generation, public_keys, signed};
 
 /// A generation that states this hash.
-fn hashed(request_id: &str, hash: [u8; 32], quality: u8) -> GenerationEntry {
+pub fn hashed(request_id: &str, hash: [u8; 32], quality: u8) -> GenerationEntry {
     let details = GenerationDetails {
         noise_source: RecordedNoise::ChaCha20,
         initial_latents_sha256: None,

@@ -233,7 +233,13 @@ impl TestLog {
     /// Does what only somebody who broke in could do.
     pub async fn break_in(&self, statements: &str) {
         let mut connection = self.superuser().await;
-        let fences = ["entries", "nodes", "checkpoints", "perceptual_hashes"];
+        let fences = [
+            "entries",
+            "nodes",
+            "checkpoints",
+            "perceptual_hashes",
+            "watermarks",
+        ];
         for table in fences {
             let statement = format!("ALTER TABLE {table} DISABLE TRIGGER USER");
             connection.execute(AssertSqlSafe(statement)).await.unwrap();

@@ -16,6 +16,12 @@ pub const SETTING_BYTES_MAX: usize = 4_096;
 /// Most pictures that a generation may start from.
 pub const SOURCES_MAX: usize = 8;
 
+/// What [`GenerationDetails::watermark`] begins with where the starting noise carries a mark; its id follows, ten
+/// lower-case hexadecimal digits.
+pub const NOISE_WATERMARK: &str = "noise-v1:";
+/// Hexadecimal digits of an id.
+const WATERMARK_DIGITS: usize = 10;
+
 /// States that an image was generated here, by which model and with which settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GenerationEntry {
@@ -63,7 +69,7 @@ pub struct GenerationDetails {
     /// [`crate::commit`] to the SHA-256 of each picture that the generation started from, the initial
     /// image first, then the mask.
     pub sources: Vec<Digest>,
-    /// The mark in the initial noise; `none` without one.
+    /// The mark in the initial noise, see [`NOISE_WATERMARK`]; `none` without one.
     pub watermark: String,
     /// Every other setting that changes pixels, such as `timesteps`, `eta` or `class_label`.
     pub settings: BTreeMap<String, String>,
@@ -231,6 +237,15 @@ impl GenerationEntry {
 }
 
 impl GenerationDetails {
+    /// The id of the mark in the starting noise, as a number below 2^40; none where there is no mark, or one
+    /// of a kind that is not known here.
+    pub fn watermark_id(&self) -> Option<u64> {
+        let digits = self.watermark.strip_prefix(NOISE_WATERMARK)?;
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let is_id = digits.len() == WATERMARK_DIGITS && digits.bytes().all(is_digit);
+        u64::from_str_radix(digits, 16).ok().filter(|_| is_id)
+    }
+
     fn check_fields(&self) -> Result<(), ProvenanceError> {
         let own_latents = self.noise_source == RecordedNoise::Latents;
         if own_latents != self.initial_latents_sha256.is_some() {

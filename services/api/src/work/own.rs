@@ -1,0 +1,149 @@
+//! What this ledger knows of an upload: the entries with its bytes, its pixels, a picture like it, or the
+//! watermark in its noise.
+
+use std::collections::HashSet;
+
+use detector::{Evidence, WatermarkStanding};
+use media::{MATCH_DISTANCE_MAX, MATCH_QUALITY_MIN, PerceptualHash};
+use provenance::{Entry, GenerationDetails};
+
+use super::WorkError;
+use super::score::Examination;
+use crate::state::AppState;
+
+/// Entries of this ledger with the upload's bytes, else with its pixels, else with an image like it.
+pub(super) async fn own_entries(
+    state: &AppState,
+    examination: &Examination,
+) -> Result<Vec<Evidence>, WorkError> {
+    let own = |exact_file| {
+        move |recorded: &ledger::RecordedEntry| Evidence::OwnEntry {
+            leaf_index: recorded.leaf_index.get(),
+            exact_file,
+        }
+    };
+    let exact = state.ledger.find_image(&examination.sha256).await?;
+    if !exact.is_empty() {
+        return Ok(exact.iter().map(own(true)).collect());
+    }
+    let pixels = state.ledger.find_pixels(&examination.pixel_sha256).await?;
+    if !pixels.is_empty() {
+        return Ok(pixels.iter().map(own(false)).collect());
+    }
+    like_entries(state, examination).await
+}
+
+/// What the ledger says about the mark in the upload's noise. The mark alone is no proof of origin: it
+/// takes the entry that states its id, and an image there that looks like the upload.
+pub(super) async fn noise_watermark(
+    state: &AppState,
+    examination: &Examination,
+) -> Result<Option<Evidence>, WorkError> {
+    let Some(reading) = &examination.noise_watermark else {
+        return Ok(None);
+    };
+    let ids: Vec<u64> = reading.ids.iter().map(|id| id.to_u64()).collect();
+    let entries = state.ledger.find_watermarks(&ids).await?;
+    let standings = entries.iter().filter_map(|recorded| {
+        let stated = generation_details(recorded)?;
+        let id = stated.watermark_id()?;
+        Some((id, standing(recorded.leaf_index.get(), stated, examination)))
+    });
+    let best = standings.min_by_key(|(_, standing)| match standing {
+        WatermarkStanding::SameImage { distance, .. } => (0, *distance),
+        WatermarkStanding::NotCompared { .. } => (1, 0),
+        WatermarkStanding::OtherImage { distance, .. } => (2, *distance),
+        WatermarkStanding::NoEntry => (3, 0),
+    });
+    let named = |id: u64| reading.ids.iter().find(|read| read.to_u64() == id);
+    let (id, standing) = match best {
+        Some((id, standing)) => (named(id), standing),
+        None => (reading.ids.first(), WatermarkStanding::NoEntry),
+    };
+    Ok(id.map(|id| Evidence::NoiseWatermark {
+        id: id.to_string(),
+        score: reading.score,
+        false_positive_rate: reading.false_positive_rate,
+        standing,
+    }))
+}
+
+fn generation_details(recorded: &ledger::RecordedEntry) -> Option<&GenerationDetails> {
+    match &recorded.entry {
+        Entry::Generation(generation) => generation.details.as_ref(),
+        Entry::Score(_) => None,
+    }
+}
+
+/// How the upload compares with the image of an entry that states its mark.
+fn standing(
+    leaf_index: u64,
+    stated: &GenerationDetails,
+    examination: &Examination,
+) -> WatermarkStanding {
+    let (hashes, quality) = &examination.perceptual;
+    match stated.perceptual_hash {
+        Some(recorded) if recorded.quality.min(*quality) >= MATCH_QUALITY_MIN => {
+            // A mark is read upright, so the upload's other turns do not come into question.
+            let recorded = PerceptualHash::from_bytes(*recorded.hash.as_bytes());
+            let distance = hashes[0].distance(&recorded);
+            if distance <= MATCH_DISTANCE_MAX {
+                WatermarkStanding::SameImage {
+                    leaf_index,
+                    distance,
+                }
+            } else {
+                WatermarkStanding::OtherImage {
+                    leaf_index,
+                    distance,
+                }
+            }
+        }
+        _ => WatermarkStanding::NotCompared { leaf_index },
+    }
+}
+
+/// How a picture is turned or mirrored against one whose hash is at this place of the eight.
+const TURNS: [Option<&str>; 8] = [
+    None,
+    Some("turned by a quarter"),
+    Some("turned upside down"),
+    Some("turned by a quarter"),
+    Some("mirrored upside down"),
+    Some("mirrored"),
+    Some("turned and mirrored"),
+    Some("turned and mirrored"),
+];
+/// Entries that are named for one upload, the nearest ones.
+const NEAR_NAMED_MAX: usize = 5;
+
+/// Entries whose image looks like the upload. Hashes of pictures with little structure are shared by so
+/// many others that they say nothing, on either side.
+async fn like_entries(
+    state: &AppState,
+    examination: &Examination,
+) -> Result<Vec<Evidence>, WorkError> {
+    let (hashes, quality) = &examination.perceptual;
+    if *quality < MATCH_QUALITY_MIN {
+        return Ok(Vec::new());
+    }
+    let hashes = hashes.map(|hash| *hash.as_bytes());
+    let found = state.ledger.find_near(&hashes, MATCH_DISTANCE_MAX).await?;
+    let found = found.into_iter().zip(TURNS);
+    let found = found.flat_map(|(near, turned)| near.into_iter().map(move |near| (near, turned)));
+    let mut found: Vec<_> = found
+        .filter(|(near, _)| near.quality >= MATCH_QUALITY_MIN)
+        .collect();
+    // A symmetric picture is found in several turns: the first one of the list stands for all.
+    found.sort_by_key(|(near, turned)| (near.distance, near.leaf_index, turned.is_some()));
+    let mut named = HashSet::new();
+    found.retain(|(near, _)| named.insert(near.leaf_index));
+    let evidence = found.into_iter().take(NEAR_NAMED_MAX);
+    Ok(evidence
+        .map(|(near, turned)| Evidence::NearMatch {
+            leaf_index: near.leaf_index,
+            distance: near.distance,
+            turned: turned.map(str::to_owned),
+        })
+        .collect())
+}
