@@ -1,13 +1,14 @@
 //! Content Credentials: on everything that is made, read by other people's software, and read from uploads.
 
 use std::fs;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tests::client::{UploadedFile, form, png_of};
-use tests::python::run_client;
-use tests::service::{TestService, reachable_folder, spawn_app};
+use tests::python::{Server, run_client};
+use tests::service::{TestService, reachable_folder, spawn_app, spawn_app_with};
 
 const PROMPT: &str = "a red heart";
 
@@ -20,8 +21,12 @@ fn generate(service: &TestService, format: &str) -> Value {
 
 /// What c2pa-python says of files, each with its name.
 fn read(service: &TestService, files: &[(&str, &[u8])]) -> Vec<Value> {
+    read_under(&service.state().join("retrace-root.pem"), files)
+}
+
+/// The same under these trust anchors.
+fn read_under(root: &Path, files: &[(&str, &[u8])]) -> Vec<Value> {
     let folder = reachable_folder().unwrap();
-    let root = service.state().join("retrace-root.pem");
     let paths: Vec<String> = files
         .iter()
         .map(|(name, bytes)| {
@@ -254,4 +259,71 @@ fn the_service_says_that_its_root_is_its_own() {
             .contains("retrace.local/log")
     );
     assert_eq!(health["status"], "ok", "{health}");
+}
+
+#[test]
+fn a_time_stamp_of_an_authority_is_in_the_manifest() {
+    let folder = reachable_folder().unwrap();
+    let root = folder.path().join("time.pem");
+    let authority = Server::start("time_stamp_authority.py", &[root.to_str().unwrap()]);
+    let service = spawn_app_with(|config| {
+        config.time_stamps.time_stamp_authority = Some(format!("{}good", authority.address));
+        config.time_stamps.require_time_stamps = true;
+    });
+    let items = ["png", "jpeg", "webp"].map(|format| png_of(&generate(&service, format)));
+    let named = [
+        ("a.png", &items[0]),
+        ("b.jpeg", &items[1]),
+        ("c.webp", &items[2]),
+    ];
+    let named = named.map(|(name, bytes)| (name, bytes.as_slice()));
+    // The reader of other people trusts who stamps by the same list as who signs.
+    let own = fs::read_to_string(service.state().join("retrace-root.pem")).unwrap();
+    let both = folder.path().join("both.pem");
+    fs::write(&both, own + &fs::read_to_string(&root).unwrap()).unwrap();
+    for read in read_under(&both, &named) {
+        assert_eq!(read["trusted"], "Trusted", "{read}");
+        let successes = read["successes"].as_array().unwrap();
+        for code in ["timeStamp.validated", "timeStamp.trusted"] {
+            assert!(successes.contains(&json!(code)), "{read}");
+        }
+    }
+    // Without a time of its own the authority's root says nothing, and the files hold as before.
+    for read in read(&service, &named) {
+        assert_eq!(read["trusted"], "Trusted", "{read}");
+    }
+}
+
+#[test]
+fn an_authority_that_gives_no_stamp_stops_the_making_only_where_stamps_are_required() {
+    let folder = reachable_folder().unwrap();
+    let root = folder.path().join("time.pem");
+    let authority = Server::start("time_stamp_authority.py", &[root.to_str().unwrap()]);
+    let request = json!({ "prompt": PROMPT, "seed": 7, "num_inference_steps": 4 });
+    for (mode, required) in [
+        ("other", true),
+        ("garbage", true),
+        ("refuse", true),
+        ("fail", false),
+    ] {
+        let service = spawn_app_with(|config| {
+            config.time_stamps.time_stamp_authority = Some(format!("{}{mode}", authority.address));
+            config.time_stamps.require_time_stamps = required;
+        });
+        let client = service.client();
+        let answer = client.generate(&request);
+        if required {
+            let said = answer.expect_problem(503, "no-time-stamp");
+            assert!(!said.contains("127.0.0.1"), "{mode}: {said}");
+            let entries = client.get("/v1/entries").expect_ok();
+            assert_eq!(entries["entries"], json!([]), "{mode}");
+            continue;
+        }
+        let file = png_of(&answer.expect_ok()["data"][0]);
+        let read = read(&service, &[("a.png", &file)]);
+        assert_eq!(read[0]["trusted"], "Trusted", "{mode}");
+        assert!(!read[0].to_string().contains("timeStamp"), "{mode}");
+        let metrics = client.get("/metrics").text();
+        assert!(metrics.contains("retrace_time_stamp_failures"), "{metrics}");
+    }
 }

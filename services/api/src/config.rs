@@ -13,12 +13,14 @@ use onnx::Provider;
 
 mod bounds;
 mod signing;
+mod time_stamps;
 mod witnesses;
 
 use bounds::{Bound, check_bounds};
 
 pub use bounds::LimitRefused;
 pub use signing::{CredentialOptions, SigningOptions};
+pub use time_stamps::TimeStampOptions;
 pub use witnesses::WitnessOptions;
 
 /// The log's name when none is configured.
@@ -80,6 +82,8 @@ pub struct Config {
     pub signing: SigningOptions,
     /// Whether the starting noise of images carries the service's watermark.
     pub watermark: bool,
+    /// Time stamps on signatures.
+    pub time_stamps: TimeStampOptions,
     /// Witnesses of the log.
     pub witnesses: WitnessOptions,
     /// Every limit.
@@ -138,6 +142,7 @@ impl Config {
             credentials: CredentialOptions::of(ORIGIN_DEFAULT),
             signing: SigningOptions::default(),
             watermark: true,
+            time_stamps: TimeStampOptions::default(),
             witnesses: WitnessOptions::default(),
             limits: Limits::default(),
         }

@@ -22,6 +22,7 @@ pub mod runs;
 pub mod sandbox;
 pub mod startup;
 pub mod state;
+pub mod time_stamps;
 mod turns;
 pub mod watermarking;
 pub mod witness;

@@ -15,6 +15,7 @@ use crate::kept_uploads::KeptUploads;
 use crate::request_id;
 use crate::runs::Runs;
 use crate::sandbox::{Confinement, Sandbox};
+use crate::time_stamps::HttpAuthority;
 use crate::turns::{InFlight, Turns};
 use crate::watermarking::Watermarker;
 use crate::work::{Batches, Idempotency, WorkError};
@@ -43,6 +44,8 @@ pub struct AppState {
     pub signer: EntrySigner,
     /// Signs the files that are made.
     pub credentials: CredentialKeys,
+    /// Stamps the signatures of files; none where no authority is configured.
+    pub time_stamps: Option<Arc<HttpAuthority>>,
     /// Marks the starting noise of images and reads such marks; none where that is switched off.
     pub watermarker: Option<Arc<Watermarker>>,
     /// The public halves of the service's keys.

@@ -54,6 +54,12 @@ pub enum CredentialsError {
         /// What is wrong with them.
         cause: String,
     },
+    /// There is no time stamp to put beside a signature.
+    #[error("the signature cannot be time-stamped: {cause}")]
+    TimeStamp {
+        /// What the authority, or the way to it, said.
+        cause: String,
+    },
     /// A manifest cannot be written.
     #[error("content credentials cannot be written: {cause}")]
     Write {

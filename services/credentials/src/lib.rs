@@ -4,7 +4,8 @@
 //! file's bytes by a hash, so the digest that the ledger records is that of the file with its
 //! manifest, and the ledger's proof travels beside the file. A manifest holds no prompt.
 //!
-//! Nothing here reaches the network: no manifest, no revocation status and no time stamp is fetched.
+//! Nothing here reaches the network: no manifest and no revocation status is fetched, and a time stamp by
+//! whoever the caller hands in.
 
 mod boxes;
 mod chain;
@@ -16,6 +17,7 @@ mod read;
 mod settings;
 mod signer;
 mod statement;
+mod time_stamp;
 mod write;
 
 pub use chain::{CertificateChain, Key};
@@ -26,3 +28,4 @@ pub use profile::BrokenRule;
 pub use read::{ManifestCaps, ManifestReader, Reading, State, manifest_store};
 pub use signer::CredentialSigner;
 pub use statement::{Ingredient, ModelStatement, Operator, SoftBinding, Software, Statement, Work};
+pub use time_stamp::{TIME_STAMP_BYTES_MAX, TimeStampAuthority};

@@ -5,6 +5,7 @@
 
 use std::io::Cursor;
 
+use c2pa::validation_results::validation_codes::TIMESTAMP_VALIDATED;
 use c2pa::{Builder, Context, Manifest, Reader, ValidationState, jumbf_io};
 use media::Format;
 use serde::{Deserialize, Serialize};
@@ -206,6 +207,23 @@ impl ManifestReader {
 #[must_use]
 pub fn manifest_store(file: &[u8], format: Format) -> Option<Vec<u8>> {
     jumbf_io::load_jumbf_from_memory(format.media_type(), file).ok()
+}
+
+/// Whether the signature of a file that was made here carries a time stamp that holds. Whose it is, is
+/// another question.
+pub(crate) fn is_time_stamped(file: &[u8], format: Format) -> bool {
+    let context = Context::new().with_settings(settings::of_reading(""));
+    let reader = context.and_then(|context| {
+        Reader::from_shared_context(&context.into_shared())
+            .with_stream(format.media_type(), Cursor::new(file))
+    });
+    let Ok(reader) = reader else { return false };
+    let results = reader.validation_results();
+    let active = results.and_then(|results| results.active_manifest());
+    active.is_some_and(|codes| {
+        let mut success = codes.success().iter();
+        success.any(|status| status.code() == TIMESTAMP_VALIDATED)
+    })
 }
 
 /// A manifest that the library cannot read does not hold.

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use api::config::{Config, CredentialOptions, EngineOptions, ORIGIN_DEFAULT, SigningOptions};
+use api::config::{
+    Config, CredentialOptions, EngineOptions, ORIGIN_DEFAULT, SigningOptions, TimeStampOptions,
+};
 use clap::{Args, ValueEnum};
 use onnx::library::locate_library_from;
 use onnx::{Provider, RuntimeOptions};
@@ -117,6 +119,9 @@ pub struct CredentialArgs {
     /// Leave the service's watermark out of the starting noise of images; entries say so
     #[arg(long, env = "RETRACE_NO_WATERMARK")]
     no_watermark: bool,
+
+    #[command(flatten)]
+    time_stamps: TimeStampOptions,
 }
 
 impl CredentialArgs {
@@ -129,6 +134,7 @@ impl CredentialArgs {
             anchors: self.trust_anchors.clone(),
         };
         config.watermark = !self.no_watermark;
+        config.time_stamps = self.time_stamps.clone();
         config
     }
 }

@@ -37,6 +37,7 @@ impl Config {
     /// The first limit out of bounds.
     pub fn check(&self) -> Result<(), LimitRefused> {
         self.limits.check()?;
-        check_bounds(&self.witnesses.bounds())
+        check_bounds(&self.witnesses.bounds())?;
+        check_bounds(&self.time_stamps.bounds())
     }
 }

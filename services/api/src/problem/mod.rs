@@ -124,6 +124,13 @@ pub mod kinds {
     /// The disk of the image store is full.
     pub const STORAGE_FULL: Kind = kind(503, "storage-full", "The image store is full");
 
+    /// No time stamp can be had, and no file is signed without one.
+    pub const NO_TIME_STAMP: Kind = kind(
+        503,
+        "no-time-stamp",
+        "The time-stamping authority gives no stamp",
+    );
+
     /// The kind of the problem that a job ended with, by its code.
     #[must_use]
     pub fn of_job(code: &str) -> Kind {
@@ -135,6 +142,7 @@ pub mod kinds {
             OVERLOADED,
             LEDGER_UNAVAILABLE,
             STORAGE_FULL,
+            NO_TIME_STAMP,
             WORKER_LOST,
         ]
         .into_iter()

@@ -5,6 +5,7 @@
 
 use std::io;
 
+use credentials::CredentialsError;
 use ledger::LedgerError;
 use onnx::OnnxError;
 
@@ -47,6 +48,12 @@ impl From<WorkError> for Problem {
             WorkError::Images(ref cause) if is_full(cause) => Problem::hidden(
                 kinds::STORAGE_FULL,
                 "the disk of the image store is full",
+                &error,
+            )
+            .retry_after(LEDGER_RETRY_S),
+            WorkError::Credentials(CredentialsError::TimeStamp { .. }) => Problem::hidden(
+                kinds::NO_TIME_STAMP,
+                "no image is made without a time stamp, and the authority gives none",
                 &error,
             )
             .retry_after(LEDGER_RETRY_S),

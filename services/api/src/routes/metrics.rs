@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_web::{HttpResponse, web};
 
-use crate::cosigning;
 use crate::metrics::{Gauge, render};
 use crate::state::{AppState, SequencerStatus};
 use crate::work;
+use crate::{cosigning, time_stamps};
 
 /// Media type of the format.
 const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -65,6 +65,16 @@ async fn gauges(state: &Arc<AppState>) -> Vec<Gauge> {
             "retrace_cosigning_failures",
             "Times that a witness did not cosign when this process asked.",
             &cosigning::FAILURES,
+        ),
+        count(
+            "retrace_time_stamps",
+            "Files whose signature the time-stamping authority stamped in this process.",
+            &time_stamps::STAMPS,
+        ),
+        count(
+            "retrace_time_stamp_failures",
+            "Files for which the time-stamping authority gave no stamp in this process.",
+            &time_stamps::FAILURES,
         ),
     ];
     // The rest is worth reading when the database is down.

@@ -22,6 +22,7 @@ use crate::keys::{self, Vault};
 use crate::metrics;
 use crate::sandbox::Sandbox;
 use crate::state::{AppState, SequencerStatus};
+use crate::time_stamps::HttpAuthority;
 use crate::turns::{InFlight, Turns};
 use crate::watermarking::Watermarker;
 use crate::work::{BatchTerms, Batches, Idempotency, now_ms};
@@ -85,6 +86,7 @@ impl Services {
             ledger: ledger.clone(),
             signer: keys.entries,
             credentials,
+            time_stamps: HttpAuthority::new(&config.time_stamps).map(Arc::new),
             watermarker,
             public_keys: keys.public,
             images,

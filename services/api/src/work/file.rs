@@ -11,6 +11,7 @@ use provenance::{Digest, RecordedModel};
 
 use super::WorkError;
 use super::order::FileOptions;
+use crate::time_stamps::HttpAuthority;
 
 /// Keyword under which A1111's web interface writes prompt and settings into PNG files.
 const PARAMETERS: &str = "parameters";
@@ -92,10 +93,11 @@ impl ManifestText {
     /// The file with its manifest, which covers every other byte of it.
     ///
     /// # Errors
-    /// When it cannot be signed.
+    /// When it cannot be signed, or not time-stamped where that is required.
     pub(super) fn sign(
         &self,
         signer: &CredentialSigner,
+        authority: Option<&HttpAuthority>,
         file: Vec<u8>,
     ) -> Result<Vec<u8>, CredentialsError> {
         let digest = self.model.digest.to_string();
@@ -137,7 +139,22 @@ impl ManifestText {
             created_at_ms: self.created_at_ms,
             soft_bindings: &soft_bindings,
         };
-        signer.sign(file, &statement)
+        let Some(authority) = authority else {
+            return signer.sign(file, &statement);
+        };
+        match signer.sign_stamped(file.clone(), &statement, authority) {
+            Err(CredentialsError::TimeStamp { cause }) => {
+                authority.conclude(Some(&cause));
+                if authority.is_required() {
+                    return Err(CredentialsError::TimeStamp { cause });
+                }
+                signer.sign(file, &statement)
+            }
+            signed => {
+                authority.conclude(None);
+                signed
+            }
+        }
     }
 }
 

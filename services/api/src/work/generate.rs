@@ -400,11 +400,12 @@ impl Commission {
         )?;
         let images = self.state.images.clone();
         let signer = Arc::clone(&self.state.credentials.signer);
+        let authority = self.state.time_stamps.clone();
         let watermark = self.mark_of(index);
         let marks = (*perceptual.hash.as_bytes(), watermark);
         let manifest = self.manifest(stamp, image_index, marks)?;
         let stored = tokio::task::spawn_blocking(move || {
-            let file = manifest.sign(&signer, bytes)?;
+            let file = manifest.sign(&signer, authority.as_deref(), bytes)?;
             let digest = images.put(&file).map_err(WorkError::Images)?;
             Ok::<_, WorkError>((file, digest))
         });
