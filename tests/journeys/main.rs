@@ -11,6 +11,7 @@ mod credentials;
 mod embedded;
 mod generate;
 mod jobs;
+mod keys;
 mod log;
 mod openai;
 mod pages;

@@ -281,6 +281,19 @@ impl TestService {
             .unwrap_or_else(|error| panic!("the service does not start again: {error:#}"))
     }
 
+    /// Stops the service, does something with its state folder and its database, and starts it again.
+    pub fn stopped_for(mut self, work: impl FnOnce(&Path, &str)) -> Self {
+        self.halt()
+            .unwrap_or_else(|error| panic!("the service stopped with an error: {error:#}"));
+        work(self.state.path(), &self.database_url);
+        self.restart()
+    }
+
+    /// The address of its database.
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
     /// A client without a key.
     pub fn client(&self) -> Client {
         Client::new(self.port, None)

@@ -1,5 +1,6 @@
 //! The service's own signing keys, in files that nobody else may read.
 
+mod rotation;
 mod secrets;
 mod vault;
 
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use credentials::CredentialsError;
 use provenance::{
-    CheckpointSigner, EntrySigner, ProvenanceError, PublicKeys, SecretSeed, WitnessSigner,
+    CheckpointSigner, EntrySigner, KeyFile, ProvenanceError, PublicKeys, SecretSeed, WitnessSigner,
 };
 use zeroize::Zeroizing;
 
@@ -19,14 +20,19 @@ pub(crate) use self::secrets::{check_mode, lock, name_of, read_secret, write_who
 pub use self::vault::{SealError, Vault};
 
 const ENTRIES_FILE: &str = "entries.seed";
+/// The entry key that is to follow, from when it is made until the log names it and it takes the other's place.
+const ENTRIES_NEXT_FILE: &str = "entries.next.seed";
+/// The public half of the log's first entry key, once another one has followed.
+const ENTRIES_FIRST_FILE: &str = "entries.first.pub";
 const CHECKPOINT_FILE: &str = "checkpoint.seed";
 const WITNESS_FILE: &str = "witness.seed";
 const WATERMARK_FILE: &str = "watermark.seed";
 /// The key of Content Credentials with its chain.
 pub(crate) const CREDENTIALS_FILE: &str = "credentials.pem";
 /// Every file of the folder of keys that holds a secret.
-const SECRET_FILES: [&str; 5] = [
+const SECRET_FILES: [&str; 6] = [
     ENTRIES_FILE,
+    ENTRIES_NEXT_FILE,
     CHECKPOINT_FILE,
     WITNESS_FILE,
     WATERMARK_FILE,
@@ -62,6 +68,16 @@ pub enum KeyError {
         /// Why.
         source: ProvenanceError,
     },
+    /// The log's entries are signed by a key that is not there.
+    #[error("the log's entries are signed by {current}, and {} holds {found}: bring back the key", folder.display())]
+    OtherEntryKey {
+        /// The folder of keys.
+        folder: PathBuf,
+        /// The key that the log names, as `name+id`.
+        current: String,
+        /// The key that is there.
+        found: String,
+    },
     /// A wrapped secret does not open, or a passphrase is none.
     #[error("{} cannot be used: {source}", path.display())]
     Sealed {
@@ -87,7 +103,9 @@ pub struct Keys {
     pub entries: EntrySigner,
     /// Signs checkpoints.
     pub checkpoint: CheckpointSigner,
-    /// Their public halves.
+    /// Signs entries once the log names it.
+    pub next: Option<EntrySigner>,
+    /// The keys that name the log: the first entry key and the checkpoint key.
     pub public: PublicKeys,
     /// Whether a key was made just now.
     pub created: bool,
@@ -118,11 +136,17 @@ impl Keys {
         };
         let entries = EntrySigner::from_seed(origin, entries).map_err(unusable)?;
         let checkpoint = CheckpointSigner::from_seed(origin, checkpoint).map_err(unusable)?;
-        let public =
-            PublicKeys::new(entries.verifier(), checkpoint.verifier()).map_err(unusable)?;
-        write_public(&state.join(PUBLIC_KEY_FILE), &public)?;
+        let next = rotation::next(&folder, origin, vault)?;
+        let first = rotation::first(&folder)?.unwrap_or_else(|| entries.verifier());
+        let public = PublicKeys::new(first, checkpoint.verifier()).map_err(unusable)?;
+        let path = state.join(PUBLIC_KEY_FILE);
+        // What the file says besides about later keys comes from the log, see `write_public`.
+        if !fs::read_to_string(&path).is_ok_and(|text| text.starts_with(&public.to_string())) {
+            write_public(state, &KeyFile::new(public.clone()))?;
+        }
         Ok(Self {
             entries,
+            next,
             checkpoint,
             public,
             created: entries_new || checkpoint_new,
@@ -204,15 +228,16 @@ fn read_seed(path: &Path, vault: &Vault) -> Result<SecretSeed, KeyError> {
     })
 }
 
-fn write_public(path: &Path, public: &PublicKeys) -> Result<(), KeyError> {
-    let text = public.to_string();
-    if fs::read_to_string(path).is_ok_and(|written| written == text) {
+/// Writes the public key file, unless it says the same already.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_public(state: &Path, file: &KeyFile) -> Result<(), KeyError> {
+    let (path, text) = (state.join(PUBLIC_KEY_FILE), file.to_string());
+    if fs::read_to_string(&path).is_ok_and(|written| written == text) {
         return Ok(());
     }
-    fs::write(path, text).map_err(|source| KeyError::File {
-        path: path.to_owned(),
-        source,
-    })
+    fs::write(&path, text).map_err(|source| KeyError::File { path, source })
 }
 
 #[cfg(test)]

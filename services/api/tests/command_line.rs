@@ -35,7 +35,7 @@ fn one_line(output: &Output) -> String {
     text
 }
 
-const COMMANDS: [&[&str]; 20] = [
+const COMMANDS: [&[&str]; 21] = [
     &["serve"],
     &["generate"],
     &["score"],
@@ -49,6 +49,7 @@ const COMMANDS: [&[&str]; 20] = [
     &["key", "show"],
     &["key", "wrap"],
     &["key", "unwrap"],
+    &["key", "rotate"],
     &["ledger"],
     &["ledger", "backup"],
     &["ledger", "check"],

@@ -147,10 +147,15 @@ impl Ledger {
                 checkpoint,
             } => {
                 let checkpoint = (*checkpoint).clone();
+                let mut bundle = Bundle::new(envelope.clone(), leaf_index, proof, checkpoint);
+                // Whoever knows the first key needs nothing else about it: the log grew until here.
+                if envelope.key_id() != self.options.public_keys.entries.key_id() {
+                    bundle = self.with_keys(bundle).await?;
+                }
                 Ok(Appended {
                     leaf_index,
                     leaf_hash,
-                    bundle: Bundle::new(envelope.clone(), leaf_index, proof, checkpoint),
+                    bundle,
                 })
             }
         }

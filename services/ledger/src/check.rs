@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 
 use provenance::merkle::{Appender, NewNode, empty_root, leaf_hash};
 use provenance::{
-    Digest, EntryVerifier, Envelope, LeafIndex, PublicKeys, SignedCheckpoint, TreeSize,
-    WitnessPolicy,
+    Digest, Entry, Envelope, KeyHistory, LeafIndex, ProvenanceError, PublicKeys, SignedCheckpoint,
+    TreeSize, WitnessPolicy,
 };
 use sqlx::PgConnection;
 
-pub use self::report::{CheckReport, PROBLEMS_MAX, Problem};
+pub use self::report::{CheckReport, CheckedKey, PROBLEMS_MAX, Problem};
 use crate::LedgerError;
 use crate::blocking::blocking;
 use crate::connect::Ledger;
@@ -70,6 +70,7 @@ impl Ledger {
             .await?;
         let mut check = Check {
             keys: self.options.public_keys.clone(),
+            entry_keys: self.first_key().prepared(),
             witnesses: self.options.witnesses.clone(),
             appender: Appender::empty(),
             signed_roots: SignedRoots::new(),
@@ -79,6 +80,7 @@ impl Ledger {
                 nodes: 0,
                 checkpoints: 0,
                 covered: TreeSize::new(0),
+                entry_keys: Vec::new(),
                 problems: Vec::new(),
                 problems_left_out: 0,
             },
@@ -98,6 +100,8 @@ impl Ledger {
 /// A check under way.
 struct Check {
     keys: PublicKeys,
+    /// The keys that signed the entries so far.
+    entry_keys: KeyHistory,
     witnesses: WitnessPolicy,
     appender: Appender,
     /// Roots still to be compared.
@@ -232,9 +236,13 @@ impl Check {
         let last_size = to_i64(first + rows.len() as u64, "tree size")?;
         self.load_checkpoints(connection, first_size, last_size)
             .await?;
-        let verifier = self.keys.entries.clone();
-        let (leaf_hashes, problems) =
-            blocking(move || verify_page(first, &rows, &verifier)).await?;
+        let mut keys = self.entry_keys.clone();
+        let (leaf_hashes, problems, keys) = blocking(move || {
+            let (leaf_hashes, problems) = verify_page(first, &rows, &mut keys)?;
+            Ok((leaf_hashes, problems, keys))
+        })
+        .await?;
+        self.entry_keys = keys;
         let mut nodes = Vec::new();
         for leaf_hash in leaf_hashes {
             self.appender.append(leaf_hash, &mut nodes)?;
@@ -291,6 +299,8 @@ impl Check {
         let entries = self.appender.size();
         self.report.entries = entries;
         self.report.root_hash = self.appender.root();
+        let keys = self.entry_keys.keys().iter();
+        self.report.entry_keys = keys.map(CheckedKey::of).collect();
         self.add_checkpoints_beyond(connection).await?;
         let row = sqlx::query!(r#"SELECT count(*) AS "nodes!" FROM nodes"#)
             .fetch_one(connection)
@@ -365,7 +375,7 @@ async fn load_page(connection: &mut PgConnection, first: i64) -> Result<Vec<Stor
 fn verify_page(
     first: u64,
     rows: &[Stored],
-    verifier: &EntryVerifier,
+    keys: &mut KeyHistory,
 ) -> Result<(Vec<Digest>, Vec<Problem>), LedgerError> {
     let mut leaf_hashes = Vec::with_capacity(rows.len());
     let mut problems = Vec::new();
@@ -380,7 +390,7 @@ fn verify_page(
             problems.push(Problem::LeafHash { leaf_index });
         }
         leaf_hashes.push(computed);
-        let entry = Envelope::parse(&row.envelope).and_then(|envelope| envelope.verify(verifier));
+        let entry = verify_entry(&row.envelope, leaf_index, keys);
         match entry {
             Err(error) => problems.push(Problem::Envelope {
                 leaf_index,
@@ -393,6 +403,17 @@ fn verify_page(
         }
     }
     Ok((leaf_hashes, problems))
+}
+
+fn verify_entry(
+    bytes: &[u8],
+    leaf_index: LeafIndex,
+    keys: &mut KeyHistory,
+) -> Result<Entry, ProvenanceError> {
+    let envelope = Envelope::parse(bytes)?;
+    let entry = keys.verify(&envelope, leaf_index)?;
+    keys.meet(leaf_index, envelope.key_id(), &entry)?;
+    Ok(entry)
 }
 
 impl Stored {

@@ -149,7 +149,7 @@ impl Ledger {
 pub(crate) fn request_of(entry: &Entry) -> (&str, u32) {
     match entry {
         Entry::Generation(generation) => (&generation.request_id, generation.image_index),
-        Entry::Score(score) => (&score.request_id, 0),
+        other => (other.request_id(), 0),
     }
 }
 
@@ -211,6 +211,7 @@ impl Projection {
                 projection.model_digest = bytes(&score.detector.digest);
                 projection.verdict = Some(verdict_word(score.verdict).to_owned());
             }
+            Entry::KeySuccession(_) | Entry::KeyRevocation(_) => {}
         }
         Ok(projection)
     }

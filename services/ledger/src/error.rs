@@ -134,6 +134,17 @@ pub enum LedgerError {
     /// The entry's signature does not verify under the log's entry key.
     #[error("the entry was refused: its signature does not verify under the log's entry key")]
     BadSignature,
+    /// Another entry key has followed the one that signed the entry.
+    #[error(
+        "the entry was refused: another entry key has followed the one that signed it; start this process anew"
+    )]
+    KeyRetired,
+    /// A statement about keys breaks a rule.
+    #[error("the statement about keys was refused: {detail}")]
+    KeyStatement {
+        /// Which rule.
+        detail: String,
+    },
     /// The sequencer could not read the envelope.
     #[error("the entry was refused: the sequencer cannot read it")]
     Unreadable,

@@ -38,6 +38,7 @@ mod gauges;
 mod heads;
 mod hints;
 mod jobs;
+mod keys;
 mod near;
 mod prompts;
 mod proofs;
@@ -52,7 +53,7 @@ pub use cases::{
     Case, CaseFilter, CaseId, CaseNote, CasePage, Closing, Decision, FILE_NAME_CHARS_MAX,
     NOTE_CHARS_MAX, NewCase, NewCaseNote, PAGE_CASES_MAX,
 };
-pub use check::{CheckReport, PROBLEMS_MAX, Problem};
+pub use check::{CheckReport, CheckedKey, PROBLEMS_MAX, Problem};
 pub use clients::{Client, ClientId, ClientKey, Scope};
 pub use connect::{Ledger, LedgerOptions};
 pub use entries::{FOUND_MAX, RecordedEntry};

@@ -31,7 +31,8 @@ impl Ledger {
         };
         let tree_size = checkpoint.unverified().tree_size;
         let proof = self.inclusion_proof(leaf_index, tree_size).await?;
-        Ok(Bundle::new(entry.envelope, leaf_index, proof, checkpoint))
+        let bundle = Bundle::new(entry.envelope, leaf_index, proof, checkpoint);
+        self.with_keys(bundle).await
     }
 
     /// The inclusion proof of a leaf in the published tree of this size, from the leaf's sibling up.

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use provenance::{Checkpoint, CheckpointSigner, Digest, SignedCheckpoint, TreeSize};
+use provenance::{Checkpoint, CheckpointSigner, Digest, KeyHistory, SignedCheckpoint, TreeSize};
 use tokio::sync::watch;
 
 pub use self::checkpoint_store::CheckpointStore;
@@ -30,7 +30,7 @@ use self::lease::Lease;
 use crate::connect::Ledger;
 use crate::entries::to_i64;
 use crate::hints::{Hints, PENDING, PUBLISHED};
-use crate::{LedgerError, proofs};
+use crate::{LedgerError, keys, proofs};
 
 /// Why the sequencer refused an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,20 +38,32 @@ pub(crate) enum Refusal {
     BadSignature,
     Unreadable,
     RequestConflict,
+    KeyRetired,
+    KeyStatement,
 }
 
 impl Refusal {
+    const ALL: [Self; 5] = [
+        Self::BadSignature,
+        Self::Unreadable,
+        Self::RequestConflict,
+        Self::KeyRetired,
+        Self::KeyStatement,
+    ];
+
     /// The word in the database.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::BadSignature => "bad_signature",
             Self::Unreadable => "unreadable",
             Self::RequestConflict => "request_conflict",
+            Self::KeyRetired => "key_retired",
+            Self::KeyStatement => "key_statement",
         }
     }
 
     pub(crate) fn parse(word: &str) -> Result<Self, LedgerError> {
-        [Self::BadSignature, Self::Unreadable, Self::RequestConflict]
+        Self::ALL
             .into_iter()
             .find(|refusal| refusal.word() == word)
             .ok_or_else(|| LedgerError::damaged(format!("unknown refusal {word:?}")))
@@ -64,6 +76,10 @@ impl From<Refusal> for LedgerError {
             Refusal::BadSignature => Self::BadSignature,
             Refusal::Unreadable => Self::Unreadable,
             Refusal::RequestConflict => Self::RequestConflict,
+            Refusal::KeyRetired => Self::KeyRetired,
+            Refusal::KeyStatement => Self::KeyStatement {
+                detail: "it does not follow from what the log says about its keys".to_owned(),
+            },
         }
     }
 }
@@ -137,6 +153,8 @@ struct Head {
     tree_size: TreeSize,
     root_hash: Digest,
     signed: Option<SignedCheckpoint>,
+    /// The keys that signed the recorded entries; the last one signs the next.
+    keys: KeyHistory,
 }
 
 impl Sequencer {
@@ -363,12 +381,15 @@ impl Sequencer {
             Some(root_hash) => root_hash,
             None => proofs::root_at(&mut transaction, tree_size).await?,
         };
+        let statements = keys::statements(&mut transaction, tree_size).await?;
+        let keys = keys::history(self.ledger.first_key(), &statements)?.prepared();
         transaction.commit().await?;
         let signed = self.catch_up_store(stored, published.as_ref()).await?;
         let mut head = Head {
             tree_size,
             root_hash,
             signed,
+            keys,
         };
         let is_published =
             published.is_some_and(|published| published.unverified().tree_size == head.tree_size);

@@ -3,22 +3,30 @@
 //! The file is compact JSON: `{"format":"retrace-bundle@v1","envelope":{…},"proof":"…"}`, where the
 //! envelope is the DSSE envelope that the log's leaf consists of and the proof is a C2SP
 //! `tlog-proof@v1` text.
+//!
+//! Where the log's first key is not enough, because another one has followed it or it was revoked, the format is
+//! `retrace-bundle@v2` and `keys` stands at the end: the log's statements about keys, from the first on, each with
+//! its own inclusion proof under the checkpoint of the proof.
 
 use serde::{Deserialize, Serialize};
 
 use crate::encoding::{canonical_json, check_length, parse_canonical_json};
 use crate::envelope::ENVELOPE_BYTES_MAX;
+use crate::key_history::{KEY_STATEMENT_BYTES_MAX, KEY_STATEMENTS_MAX};
 use crate::merkle::{self, Hash};
 use crate::tlog_proof::TLOG_PROOF_BYTES_MAX;
 use crate::{
-    Checkpoint, Digest, Entry, Envelope, LeafIndex, ProvenanceError, PublicKeys, SignedCheckpoint,
-    TlogProof,
+    Checkpoint, Digest, Entry, Envelope, KeyHistory, KeyStatement, LeafIndex, ProvenanceError,
+    PublicKeys, SignedCheckpoint, TlogProof,
 };
 
 /// The name and version of the format.
 pub const BUNDLE_FORMAT: &str = "retrace-bundle@v1";
+/// The name and version of the format with statements about keys.
+pub const BUNDLE_FORMAT_WITH_KEYS: &str = "retrace-bundle@v2";
 /// Longest bundle.
-pub const BUNDLE_BYTES_MAX: usize = ENVELOPE_BYTES_MAX + TLOG_PROOF_BYTES_MAX;
+pub const BUNDLE_BYTES_MAX: usize =
+    ENVELOPE_BYTES_MAX + TLOG_PROOF_BYTES_MAX + KEY_STATEMENTS_MAX * KEY_STATEMENT_BYTES_MAX;
 
 const WHAT: &str = "bundle";
 
@@ -27,6 +35,7 @@ const WHAT: &str = "bundle";
 pub struct Bundle {
     envelope: Envelope,
     proof: TlogProof,
+    keys: Vec<KeyStatement>,
 }
 
 /// What a bundle proves once everything in it has been verified.
@@ -48,6 +57,8 @@ struct Wire {
     format: String,
     envelope: Envelope,
     proof: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<KeyStatement>,
 }
 
 impl Bundle {
@@ -66,15 +77,23 @@ impl Bundle {
                 inclusion_proof,
                 checkpoint,
             },
+            keys: Vec::new(),
         }
+    }
+
+    /// The same bundle with the statements about keys that it needs, proven under its checkpoint.
+    #[must_use]
+    pub fn with_keys(self, keys: Vec<KeyStatement>) -> Self {
+        Self { keys, ..self }
     }
 
     /// The canonical bytes of the file, without a final newline.
     pub fn to_bytes(&self) -> Vec<u8> {
         canonical_json(&Wire {
-            format: BUNDLE_FORMAT.to_owned(),
+            format: format_of(&self.keys).to_owned(),
             envelope: self.envelope.clone(),
             proof: self.proof.to_string(),
+            keys: self.keys.clone(),
         })
     }
 
@@ -86,7 +105,7 @@ impl Bundle {
     pub fn parse(bytes: &[u8]) -> Result<Self, ProvenanceError> {
         check_length(WHAT, bytes.len(), BUNDLE_BYTES_MAX)?;
         let wire: Wire = parse_canonical_json(WHAT, bytes)?;
-        if wire.format != BUNDLE_FORMAT {
+        if wire.format != format_of(&wire.keys) {
             return Err(ProvenanceError::malformed(
                 WHAT,
                 format!("unknown format {:?}", wire.format),
@@ -102,6 +121,7 @@ impl Bundle {
         let bundle = Self {
             envelope: wire.envelope,
             proof,
+            keys: wire.keys,
         };
         // The envelope is parsed as a part of the bundle, past its own limit.
         let envelope_bytes = bundle.envelope.to_bytes().len();
@@ -149,12 +169,34 @@ impl Bundle {
         )
     }
 
-    /// Verifies the entry's signature and shape alone.
+    /// Verifies the entry's signature and shape, under the key that signs at its place, and the statements
+    /// about keys that this needs.
     ///
     /// # Errors
-    /// As [`Envelope::verify`].
+    /// As [`KeyHistory::verify`] and [`KeyHistory::take_proven`].
     pub fn verify_entry(&self, keys: &PublicKeys) -> Result<Entry, ProvenanceError> {
-        self.envelope.verify(&keys.entries)
+        self.verify_entry_under(&self.key_history(keys)?)
+    }
+
+    /// Verifies the entry's signature and shape under keys that are known from elsewhere.
+    ///
+    /// # Errors
+    /// As [`KeyHistory::verify`].
+    pub fn verify_entry_under(&self, history: &KeyHistory) -> Result<Entry, ProvenanceError> {
+        history.verify(&self.envelope, self.leaf_index())
+    }
+
+    /// The keys that signed entries, as far as this bundle says.
+    ///
+    /// # Errors
+    /// A checkpoint that does not verify, and as [`KeyHistory::take_proven`].
+    pub fn key_history(&self, keys: &PublicKeys) -> Result<KeyHistory, ProvenanceError> {
+        let mut history = KeyHistory::new(keys.entries.clone());
+        if !self.keys.is_empty() {
+            let checkpoint = self.proof.checkpoint.verify(&keys.checkpoint)?;
+            history.take_proven(&self.keys, checkpoint)?;
+        }
+        Ok(history)
     }
 
     /// The envelope, not yet believed.
@@ -180,5 +222,13 @@ impl Bundle {
     /// The proof, not yet believed. Its text is a `.tlog-proof` file of its own.
     pub fn tlog_proof(&self) -> &TlogProof {
         &self.proof
+    }
+}
+
+/// The name of the format says whether there are statements about keys.
+fn format_of(keys: &[KeyStatement]) -> &'static str {
+    match keys {
+        [] => BUNDLE_FORMAT,
+        _ => BUNDLE_FORMAT_WITH_KEYS,
     }
 }

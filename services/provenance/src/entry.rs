@@ -7,10 +7,11 @@
 //!
 //! Generations have three versions: version 2 states besides where the noise came from, the task and
 //! every other setting that changes pixels ([`GenerationDetails`]), version 3 the perceptual hash too.
-//! Bytes of older versions stay valid for ever. Scores have version 1 alone.
+//! Bytes of older versions stay valid for ever. Scores and statements about keys have version 1 alone.
 
 mod bodies;
 mod generation;
+mod key_statements;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ pub use generation::{
     RecordedModel, RecordedNoise, RecordedPerceptualHash, RecordedTask, SETTING_BYTES_MAX,
     SETTINGS_MAX, SOURCES_MAX,
 };
+
+pub use key_statements::{KeyRequest, KeyRevocationEntry, KeySuccessionEntry};
 
 /// The newest version of the canonical bytes that this crate reads and writes.
 pub const ENTRY_VERSION_MAX: u64 = 3;
@@ -47,6 +50,10 @@ pub enum Entry {
     Generation(GenerationEntry),
     /// An uploaded image was scored here.
     Score(ScoreEntry),
+    /// Another key signs entries from here on.
+    KeySuccession(KeySuccessionEntry),
+    /// Entries of an earlier key are not to be believed.
+    KeyRevocation(KeyRevocationEntry),
 }
 
 /// States that an upload was scored here, by which detector and with which verdict.
@@ -108,13 +115,18 @@ struct Statement<K, B> {
 
 const GENERATION: &str = "generation";
 const SCORE: &str = "score";
+const KEY_SUCCESSION: &str = "key_succession";
+const KEY_REVOCATION: &str = "key_revocation";
+
+/// The kinds of statements about keys, as the canonical bytes spell them.
+pub const KEY_STATEMENT_KINDS: [&str; 2] = [KEY_SUCCESSION, KEY_REVOCATION];
 
 impl Entry {
     /// The version of the canonical bytes.
     pub fn version(&self) -> u64 {
         match self {
             Self::Generation(entry) => entry.version(),
-            Self::Score(_) => 1,
+            Self::Score(_) | Self::KeySuccession(_) | Self::KeyRevocation(_) => 1,
         }
     }
 
@@ -123,6 +135,8 @@ impl Entry {
         match self {
             Self::Generation(_) => GENERATION,
             Self::Score(_) => SCORE,
+            Self::KeySuccession(_) => KEY_SUCCESSION,
+            Self::KeyRevocation(_) => KEY_REVOCATION,
         }
     }
 
@@ -131,6 +145,8 @@ impl Entry {
         match self {
             Self::Generation(entry) => entry.created_at_ms,
             Self::Score(entry) => entry.created_at_ms,
+            Self::KeySuccession(entry) => entry.created_at_ms,
+            Self::KeyRevocation(entry) => entry.created_at_ms,
         }
     }
 
@@ -139,7 +155,24 @@ impl Entry {
         match self {
             Self::Generation(entry) => &entry.client,
             Self::Score(entry) => &entry.client,
+            Self::KeySuccession(entry) => &entry.client,
+            Self::KeyRevocation(entry) => &entry.client,
         }
+    }
+
+    /// The request that it answers.
+    pub fn request_id(&self) -> &str {
+        match self {
+            Self::Generation(entry) => &entry.request_id,
+            Self::Score(entry) => &entry.request_id,
+            Self::KeySuccession(entry) => &entry.request_id,
+            Self::KeyRevocation(entry) => &entry.request_id,
+        }
+    }
+
+    /// Whether it is about the keys that sign entries, and not about what the service did.
+    pub fn is_key_statement(&self) -> bool {
+        matches!(self, Self::KeySuccession(_) | Self::KeyRevocation(_))
     }
 
     /// The canonical bytes. They are not checked here: signing does, see [`crate::Envelope::sign`].
@@ -147,6 +180,8 @@ impl Entry {
         match self {
             Self::Generation(entry) => statement_bytes(entry.version(), GENERATION, entry),
             Self::Score(entry) => statement_bytes(1, SCORE, entry),
+            Self::KeySuccession(entry) => statement_bytes(1, KEY_SUCCESSION, entry),
+            Self::KeyRevocation(entry) => statement_bytes(1, KEY_REVOCATION, entry),
         }
     }
 
@@ -169,7 +204,11 @@ impl Entry {
             (GENERATION, 2) => Self::Generation(parse_body::<bodies::Body2>(bytes)?.into()),
             (GENERATION, _) => Self::Generation(parse_body::<bodies::Body3>(bytes)?.into()),
             (SCORE, 1) => Self::Score(parse_body(bytes)?),
-            (SCORE, _) => return Err(ProvenanceError::UnknownVersion { version }),
+            (KEY_SUCCESSION, 1) => Self::KeySuccession(parse_body(bytes)?),
+            (KEY_REVOCATION, 1) => Self::KeyRevocation(parse_body(bytes)?),
+            (SCORE | KEY_SUCCESSION | KEY_REVOCATION, _) => {
+                return Err(ProvenanceError::UnknownVersion { version });
+            }
             _ => return Err(ProvenanceError::UnknownKind { kind: header.kind }),
         };
         entry.check_fields()?;
@@ -188,6 +227,8 @@ impl Entry {
         match self {
             Self::Generation(entry) => entry.check_fields(),
             Self::Score(entry) => entry.check_fields(),
+            Self::KeySuccession(entry) => entry.check_fields(),
+            Self::KeyRevocation(entry) => entry.check_fields(),
         }
     }
 }

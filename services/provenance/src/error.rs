@@ -86,6 +86,40 @@ pub enum ProvenanceError {
         /// The key asked for, as `name+id`.
         key: String,
     },
+    /// A key of this log signed an entry at a place where another one signs.
+    #[error("{key} signs the entries {from} to {}, and not entry {leaf_index}", until.map_or_else(|| "now".to_owned(), |until| until.to_string()))]
+    KeyOutsideWindow {
+        /// The key, as `name+id`.
+        key: String,
+        /// Where it signed.
+        leaf_index: LeafIndex,
+        /// The first entry that it may sign.
+        from: LeafIndex,
+        /// The last one, where another key follows.
+        until: Option<LeafIndex>,
+    },
+    /// A key was revoked, and the entry is one of those that are not to be believed.
+    #[error(
+        "{key} was revoked from entry {since} on ({reason}), and entry {leaf_index} is not before"
+    )]
+    KeyRevoked {
+        /// The key, as `name+id`.
+        key: String,
+        /// Where it signed.
+        leaf_index: LeafIndex,
+        /// The first entry that is not to be believed.
+        since: LeafIndex,
+        /// Why it was revoked.
+        reason: String,
+    },
+    /// A statement about keys breaks a rule.
+    #[error("the statement about keys in entry {leaf_index} is refused: {detail}")]
+    KeyStatement {
+        /// Where it stands.
+        leaf_index: LeafIndex,
+        /// Which rule it breaks.
+        detail: String,
+    },
     /// A bundle's checkpoint carries a signature line that nothing here can verify.
     #[error("checkpoint has {found} signature lines where exactly one is allowed")]
     UnverifiedSignature {
@@ -200,6 +234,9 @@ impl ProvenanceError {
             Self::InvalidPublicKey { .. } => "invalid-public-key",
             Self::UnknownKey { .. } => "unknown-key",
             Self::SignatureInvalid { .. } => "signature-invalid",
+            Self::KeyOutsideWindow { .. } => "key-outside-window",
+            Self::KeyRevoked { .. } => "key-revoked",
+            Self::KeyStatement { .. } => "key-statement",
             Self::UnverifiedSignature { .. } => "unverified-signature",
             Self::QuorumMissing { .. } => "quorum-missing",
             Self::OriginMismatch { .. } => "origin-mismatch",

@@ -145,6 +145,11 @@ impl SignedManifest {
         })
     }
 
+    /// The key that the manifest names, as `name+id`.
+    pub fn key_id(&self) -> &str {
+        &self.key_id
+    }
+
     /// Verifies the signature and parses the manifest.
     ///
     /// # Errors

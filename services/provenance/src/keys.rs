@@ -302,6 +302,7 @@ pub type CheckpointVerifier = Verifier<Checkpoints>;
 
 /// The secret half of a key. Its secret bytes are wiped from memory when dropped, and it has no text
 /// form but its public name.
+#[derive(Clone)]
 pub struct Signer<P: Purpose> {
     key: SigningKey,
     verifier: Verifier<P>,

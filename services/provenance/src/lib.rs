@@ -11,6 +11,8 @@
 //!    checkpoint key.
 //! 5. A [`Bundle`] holds an envelope and its C2SP `tlog-proof@v1` text, which is all that an auditor
 //!    with the [`PublicKeys`] needs.
+//!    Where another entry key followed the first, the log says so itself ([`KeyHistory`]), and bundle and
+//!    [`KeyFile`] carry the proof.
 //! 6. A [`Tile`] names one of the files that the whole log is read as (C2SP tlog-tiles).
 //! 7. A [`witness`] cosigns checkpoints that continue the one it saw before (C2SP tlog-witness).
 //!
@@ -35,6 +37,8 @@ pub mod entry;
 pub mod envelope;
 mod error;
 pub mod export;
+pub mod key_file;
+pub mod key_history;
 pub mod keys;
 pub mod merkle;
 pub mod near;
@@ -50,13 +54,15 @@ pub use commitment::commit;
 pub use decimal::Decimal;
 pub use digest::Digest;
 pub use entry::{
-    Entry, GenerationDetails, GenerationEntry, NOISE_WATERMARK, PerceptualAlgorithm,
-    RecordedDetector, RecordedImage, RecordedModel, RecordedNoise, RecordedPerceptualHash,
-    RecordedTask, RecordedVerdict, ScoreEntry,
+    Entry, GenerationDetails, GenerationEntry, KeyRequest, KeyRevocationEntry, KeySuccessionEntry,
+    NOISE_WATERMARK, PerceptualAlgorithm, RecordedDetector, RecordedImage, RecordedModel,
+    RecordedNoise, RecordedPerceptualHash, RecordedTask, RecordedVerdict, ScoreEntry,
 };
 pub use envelope::Envelope;
 pub use error::ProvenanceError;
 pub use export::{ExportEncoding, ExportManifest, ExportWriter, SignedManifest};
+pub use key_file::KeyFile;
+pub use key_history::{EntryKey, KeyHistory, KeyStatement, Revocation};
 pub use keys::{
     CheckpointSigner, CheckpointVerifier, EntrySigner, EntryVerifier, PublicKeys, SecretSeed,
 };

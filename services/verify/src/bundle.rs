@@ -1,7 +1,7 @@
 //! `retrace-verify bundle`
 
 use provenance::bundle::BUNDLE_BYTES_MAX;
-use provenance::{Bundle, Checkpoint, Entry, PublicKeys};
+use provenance::{Bundle, Checkpoint, Entry};
 
 use crate::arguments::BundleTask;
 use crate::image;
@@ -31,7 +31,7 @@ pub fn check(task: &BundleTask) -> Result<Report, InputError> {
     ));
     let checkpoint = check_checkpoint(&mut report, &bundle, &trusted);
     let included = check_inclusion(&mut report, &bundle, checkpoint);
-    let entry = check_entry(&mut report, &bundle, &trusted.keys);
+    let entry = check_entry(&mut report, &bundle, &trusted);
     if let Some(entry) = entry.as_ref().filter(|_| included) {
         report.prove_entry(bundle.leaf_index(), bundle.envelope().leaf_hash(), entry);
     }
@@ -88,16 +88,35 @@ fn check_inclusion(report: &mut Report, bundle: &Bundle, checkpoint: Option<&Che
     }
 }
 
-fn check_entry(report: &mut Report, bundle: &Bundle, keys: &PublicKeys) -> Option<Entry> {
-    match bundle.verify_entry(keys) {
+fn check_entry(report: &mut Report, bundle: &Bundle, trusted: &Trusted) -> Option<Entry> {
+    const CHECK: &str = "entry";
+    let own = match bundle.key_history(&trusted.keys) {
+        Ok(own) => own,
+        Err(refusal) => {
+            report.add(Check::failed("entry keys", refusal));
+            return None;
+        }
+    };
+    // Of bundle and public key file, whichever knows more of what became of the keys.
+    let history = match own.statements() > trusted.history.statements() {
+        true => &own,
+        false => &trusted.history,
+    };
+    match bundle.verify_entry_under(history) {
         Ok(entry) => {
-            let signer = keys.entries.key_id();
+            let signer = bundle.envelope().key_id();
             let detail = format!("{}, signed by {signer}, {}", entry.kind(), describe(&entry));
-            report.add(Check::ok("entry", detail));
+            report.add(Check::ok(CHECK, detail));
+            let key = history.key(signer).filter(|key| key.revocation.is_some());
+            if let Some(key) = key {
+                let detail = format!("it stays valid: {}", keys::describe(key));
+                let reason = Reason::new("key-revoked-later", detail);
+                report.add(Check::warning("entry keys", reason));
+            }
             Some(entry)
         }
         Err(refusal) => {
-            report.add(Check::failed("entry", refusal));
+            report.add(Check::failed(CHECK, refusal));
             None
         }
     }
@@ -119,6 +138,13 @@ fn describe(entry: &Entry) -> String {
         Entry::Score(entry) => format!(
             "detector {} {}",
             entry.detector.name, entry.detector.version
+        ),
+        Entry::KeySuccession(entry) => {
+            format!("{} follows {}", entry.new_key, entry.old_key)
+        }
+        Entry::KeyRevocation(entry) => format!(
+            "{} is revoked from entry {} on: {}",
+            entry.key, entry.since, entry.reason
         ),
     }
 }
@@ -146,22 +172,18 @@ fn check_image(
                 "give it with --image, or waive it with --no-image",
             ),
         )],
-        (Some(Entry::Score(_)), Some(_)) => vec![Check::failed(
-            image::FILE_CHECK,
-            Reason::new(
-                "entry-has-no-image",
-                "a score entry holds a salted digest alone",
-            ),
-        )],
-        (Some(Entry::Score(_)), None) => vec![Check::skipped(
-            image::FILE_CHECK,
-            Reason::new(
-                "entry-has-no-image",
-                "a score entry holds a salted digest alone",
-            ),
-        )],
+        (Some(entry), Some(_)) => vec![Check::failed(image::FILE_CHECK, no_image(entry))],
+        (Some(entry), None) => vec![Check::skipped(image::FILE_CHECK, no_image(entry))],
     };
     for check in checks {
         report.add(check);
     }
+}
+
+fn no_image(entry: &Entry) -> Reason {
+    let detail = match entry.is_key_statement() {
+        true => "the entry is about the keys of the log",
+        false => "a score entry holds a salted digest alone",
+    };
+    Reason::new("entry-has-no-image", detail)
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use provenance::envelope::ENVELOPE_BYTES_MAX;
 use provenance::export::{MANIFEST_BYTES_MAX, manifest_in, ndjson_row};
 use provenance::{
-    Checkpoint, Digest, Envelope, ExportEncoding, ExportManifest, LeafIndex, PublicKeys,
+    Checkpoint, Digest, Envelope, ExportEncoding, ExportManifest, KeyHistory, LeafIndex,
     SignedCheckpoint, SignedManifest,
 };
 use serde::Deserialize;
@@ -30,9 +30,9 @@ pub fn check(task: &ExportTask, show_progress: bool) -> Result<Report, InputErro
         Ok(loaded) => loaded,
         Err(report) => return Ok(*report),
     };
-    let mut reading = Reading::new(&trusted.keys);
+    let mut reading = Reading::new(&trusted.history);
     let last = reading.run(&task.file)?;
-    let Some(manifest) = check_manifest(&mut report, &last, &trusted.keys) else {
+    let Some(manifest) = check_manifest(&mut report, &last, &trusted.history) else {
         return Ok(report);
     };
     let checkpoint = check_checkpoint(&mut report, &manifest, &trusted);
@@ -54,7 +54,7 @@ pub fn check(task: &ExportTask, show_progress: bool) -> Result<Report, InputErro
     Ok(report)
 }
 
-fn check_manifest(report: &mut Report, last: &[u8], keys: &PublicKeys) -> Option<ExportManifest> {
+fn check_manifest(report: &mut Report, last: &[u8], keys: &KeyHistory) -> Option<ExportManifest> {
     const CHECK: &str = "manifest";
     let Some(signed) = manifest_in(last) else {
         let detail = "the last line is no manifest: the export broke off, or lines were cut off";
@@ -64,8 +64,19 @@ fn check_manifest(report: &mut Report, last: &[u8], keys: &PublicKeys) -> Option
         ));
         return None;
     };
-    match SignedManifest::parse(signed).and_then(|signed| signed.verify(&keys.entries)) {
-        Ok(manifest) => {
+    let verified = SignedManifest::parse(signed).and_then(|signed| {
+        let key = keys.key(signed.key_id()).unwrap_or(keys.current());
+        let manifest = signed.verify(&key.verifier)?;
+        Ok((manifest, key))
+    });
+    match verified {
+        // A manifest has no place in the log, so that nobody can say whether it is older than the revocation.
+        Ok((_, key)) if key.revocation.is_some() => {
+            let reason = Reason::new("key-revoked", keys::describe(key));
+            report.add(Check::failed(CHECK, reason));
+            None
+        }
+        Ok((manifest, key)) => {
             let conditions: Vec<String> = manifest
                 .filter
                 .iter()
@@ -75,7 +86,7 @@ fn check_manifest(report: &mut Report, last: &[u8], keys: &PublicKeys) -> Option
                 true => "the whole log".to_owned(),
                 false => conditions.join(" and "),
             };
-            let signer = keys.entries.key_id();
+            let signer = key.verifier.key_id();
             let detail = format!("signed by {signer}: {} rows, {conditions}", manifest.rows);
             report.add(Check::ok(CHECK, detail));
             Some(manifest)
@@ -141,7 +152,7 @@ struct Row {
 
 /// What was read so far.
 struct Reading<'a> {
-    keys: &'a PublicKeys,
+    keys: &'a KeyHistory,
     hasher: Sha256,
     bytes: u64,
     rows: u64,
@@ -154,7 +165,7 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(keys: &'a PublicKeys) -> Self {
+    fn new(keys: &'a KeyHistory) -> Self {
         Self {
             keys,
             hasher: Sha256::new(),
@@ -200,7 +211,7 @@ impl<'a> Reading<'a> {
     fn check_row(&mut self, line: &[u8]) -> Result<(), Reason> {
         let row: Row = serde_json::from_slice(line)
             .map_err(|error| Reason::new("row-malformed", error.to_string()))?;
-        row.envelope.verify(&self.keys.entries)?;
+        self.keys.verify(&row.envelope, row.leaf_index)?;
         if ndjson_row(row.leaf_index, &row.envelope) != line {
             let detail = "the row is not what its envelope states";
             return Err(Reason::new("row-differs", detail));
@@ -242,7 +253,10 @@ impl<'a> Reading<'a> {
             let detail = format!("{} rows where {} were signed", self.rows, manifest.rows);
             return Check::failed(CHECK, Reason::new("row-count", detail));
         }
-        let signer = self.keys.entries.key_id();
+        let signer = match self.keys.keys() {
+            [only] => only.verifier.key_id(),
+            _ => "the key of its place".to_owned(),
+        };
         Check::ok(CHECK, format!("{}, each signed by {signer}", self.rows))
     }
 }

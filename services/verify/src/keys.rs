@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use provenance::{Digest, PublicKeys, WitnessPolicy};
+use provenance::{EntryKey, KeyFile, KeyHistory, PublicKeys, WitnessPolicy};
 
 use crate::arguments::KeyArguments;
 use crate::input::{self, InputError};
@@ -11,12 +11,15 @@ use crate::report::{Check, Reason, Report};
 
 const KEY_CHECK: &str = "public key";
 const POLICY_CHECK: &str = "policy";
+const ENTRY_KEY_CHECK: &str = "entry keys";
 
 /// Whose signatures are believed.
 #[derive(Debug)]
 pub struct Trusted {
     /// The log's keys.
     pub keys: PublicKeys,
+    /// The entry keys that followed the first, as far as the public key file proves them.
+    pub history: KeyHistory,
     /// The witnesses, and which of them a checkpoint needs.
     pub witnesses: WitnessPolicy,
 }
@@ -32,14 +35,13 @@ pub type Loaded = Result<(Trusted, Report), Box<Report>>;
 pub fn load(arguments: &KeyArguments) -> Result<Loaded, InputError> {
     let given = match arguments.public_key.as_deref().map(read_keys).transpose()? {
         Some(Err(check)) => return Ok(Err(Box::new(Report::of(check)))),
-        Some(Ok(keys)) => Some(keys),
+        Some(Ok(given)) => Some(given),
         None => None,
     };
     let Some(path) = arguments.policy.as_deref() else {
-        let keys = given.expect("one of --public-key and --policy is required");
-        let report = Report::of(keys_check(&keys));
-        let witnesses = WitnessPolicy::default();
-        return Ok(Ok((Trusted { keys, witnesses }, report)));
+        let given = given.expect("one of --public-key and --policy is required");
+        let report = given.report();
+        return Ok(Ok((given.trusted(WitnessPolicy::default()), report)));
     };
     let policy = match Policy::read(path)? {
         Ok(policy) => policy,
@@ -51,47 +53,93 @@ pub fn load(arguments: &KeyArguments) -> Result<Loaded, InputError> {
         }
     };
     match given {
-        Some(keys) => compare(policy, keys),
+        Some(given) => compare(policy, given),
         None => Ok(pinned_alone(&policy)),
     }
 }
 
-/// The text of the public key file has one spelling, so its digest names the keys: `sha256sum` of the
-/// file says the same.
-pub fn fingerprint(keys: &PublicKeys) -> Digest {
-    Digest::of(keys.to_string().as_bytes())
+/// A public key file that was read, with its statements verified.
+struct Given {
+    file: KeyFile,
+    history: KeyHistory,
 }
 
-fn read_keys(path: &Path) -> Result<Result<PublicKeys, Check>, InputError> {
+impl Given {
+    fn of(file: KeyFile) -> Result<Self, Check> {
+        match file.history() {
+            Ok(history) => Ok(Self { file, history }),
+            Err(refusal) => Err(Check::failed(ENTRY_KEY_CHECK, refusal)),
+        }
+    }
+
+    /// A report that begins with the keys.
+    fn report(&self) -> Report {
+        let keys = &self.file.keys;
+        let detail = format!(
+            "{} and {}, fingerprint {}",
+            keys.entries.key_id(),
+            keys.checkpoint.key_id(),
+            self.file.fingerprint()
+        );
+        let mut report = Report::of(Check::ok(KEY_CHECK, detail));
+        if self.history.statements() > 0 {
+            let keys: Vec<String> = self.history.keys().iter().map(describe).collect();
+            report.add(Check::ok(ENTRY_KEY_CHECK, keys.join("; ")));
+        }
+        report
+    }
+
+    fn trusted(self, witnesses: WitnessPolicy) -> Trusted {
+        Trusted {
+            keys: self.file.keys,
+            history: self.history,
+            witnesses,
+        }
+    }
+}
+
+/// A key with the entries that it signed, in words.
+pub fn describe(key: &EntryKey) -> String {
+    let name = key.verifier.key_id();
+    let from = key.from;
+    let window = match key.until {
+        Some(until) => format!("{name} signs entries {from} to {until}"),
+        None => format!("{name} signs from entry {from} on"),
+    };
+    match &key.revocation {
+        Some(revocation) => format!(
+            "{window} and was revoked in entry {} from entry {} on ({})",
+            revocation.recorded_at, revocation.since, revocation.reason
+        ),
+        None => window,
+    }
+}
+
+fn read_keys(path: &Path) -> Result<Result<Given, Check>, InputError> {
     let text = match input::read_text(path, KEY_CHECK)? {
         Ok(text) => text,
         Err(check) => return Ok(Err(check)),
     };
-    Ok(PublicKeys::parse(&text).map_err(|refusal| Check::failed(KEY_CHECK, refusal)))
+    Ok(match KeyFile::parse(&text) {
+        Ok(file) => Given::of(file),
+        Err(refusal) => Err(Check::failed(KEY_CHECK, refusal)),
+    })
 }
 
-fn keys_check(keys: &PublicKeys) -> Check {
-    let detail = format!(
-        "{} and {}, fingerprint {}",
-        keys.entries.key_id(),
-        keys.checkpoint.key_id(),
-        fingerprint(keys)
-    );
-    Check::ok(KEY_CHECK, detail)
-}
-
-fn compare(mut policy: Policy, keys: PublicKeys) -> Result<Loaded, InputError> {
-    let mut report = Report::of(keys_check(&keys));
+fn compare(mut policy: Policy, given: Given) -> Result<Loaded, InputError> {
+    let mut report = given.report();
+    let keys = &given.file.keys;
     match policy.keys_of(keys.origin()) {
-        Some(pinned) if *pinned == keys => {
+        Some(pinned) if pinned == keys => {
             report.add(Check::ok(POLICY_CHECK, "these are the pinned keys"));
         }
         Some(pinned) => {
             let detail = format!(
-                "the policy pins other keys for {}, with the fingerprint {}; when the log has changed its \
-                 keys, make sure of it from another source and remove the old ones from the policy",
+                "the policy pins other keys for {}, with the fingerprint {}; a log keeps these for good, and names \
+                 the entry keys that follow in its own entries: make sure of it from another source and remove the \
+                 old ones from the policy",
                 keys.origin(),
-                fingerprint(pinned)
+                KeyFile::new(pinned.clone()).fingerprint()
             );
             let reason = Reason::new("key-differs-from-policy", detail);
             report.add(Check::failed(POLICY_CHECK, reason));
@@ -110,7 +158,7 @@ fn compare(mut policy: Policy, keys: PublicKeys) -> Result<Loaded, InputError> {
         }
     }
     let witnesses = policy.witnesses().clone();
-    Ok(Ok((Trusted { keys, witnesses }, report)))
+    Ok(Ok((given.trusted(witnesses), report)))
 }
 
 fn pinned_alone(policy: &Policy) -> Loaded {
@@ -122,13 +170,13 @@ fn pinned_alone(policy: &Policy) -> Loaded {
     };
     match policy.logs() {
         [keys] => {
-            let mut report = Report::of(keys_check(keys));
-            report.add(Check::ok(POLICY_CHECK, "these are the pinned keys"));
-            let trusted = Trusted {
-                keys: keys.clone(),
-                witnesses: policy.witnesses().clone(),
+            let given = Given {
+                file: KeyFile::new(keys.clone()),
+                history: KeyHistory::new(keys.entries.clone()),
             };
-            Ok((trusted, report))
+            let mut report = given.report();
+            report.add(Check::ok(POLICY_CHECK, "these are the pinned keys"));
+            Ok((given.trusted(policy.witnesses().clone()), report))
         }
         [] => Err(refused(
             "no-key-pinned",

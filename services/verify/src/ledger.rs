@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
-use provenance::{Checkpoint, PublicKeys};
+use provenance::{Checkpoint, KeyHistory, PublicKeys};
 
 use crate::arguments::LedgerTask;
 use crate::checkpoint;
 use crate::input::InputError;
 use crate::keys::{self, Trusted};
-use crate::report::{Check, Report};
+use crate::report::{Check, Reason, Report};
 use crate::source::{Bundles, Lines};
 use crate::tile_folder::{HashTiles, TileFolder};
 use crate::walk::{Met, Stop, Walk};
@@ -36,7 +36,7 @@ pub fn check(task: &LedgerTask, show_progress: bool) -> Result<Report, InputErro
     match &folder {
         Some(folder) => ledger.check_folder(folder, &mut report, &mut |_| ())?,
         None => ledger.check_lines(&task.path, &mut report)?,
-    }
+    };
     Ok(report)
 }
 
@@ -82,7 +82,8 @@ pub struct Ledger<'a> {
 }
 
 impl Ledger<'_> {
-    /// Checks a folder of tiles, and shows every entry whose signature holds to `visit`.
+    /// Checks a folder of tiles, and shows every entry whose signature holds to `visit`. Answers which keys
+    /// signed them.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -91,7 +92,7 @@ impl Ledger<'_> {
         folder: &TileFolder,
         report: &mut Report,
         visit: &mut dyn FnMut(&Met),
-    ) -> Result<(), InputError> {
+    ) -> Result<KeyHistory, InputError> {
         let size = self.heads.last().map(|head| head.tree_size);
         let mut source = Bundles::new(folder, size.unwrap_or_default());
         let mut walk = Walk::new(self.keys, self.heads, Some(HashTiles::new(folder)));
@@ -99,7 +100,7 @@ impl Ledger<'_> {
         self.conclude(walk, outcome, report)
     }
 
-    fn check_lines(&self, path: &Path, report: &mut Report) -> Result<(), InputError> {
+    fn check_lines(&self, path: &Path, report: &mut Report) -> Result<KeyHistory, InputError> {
         let mut source = Lines::open(path)?;
         let mut walk = Walk::new(self.keys, self.heads, None);
         let outcome = walk.run(&mut source, &self.progress_bar(), &mut |_| ());
@@ -112,13 +113,9 @@ impl Ledger<'_> {
         mut walk: Walk<'_>,
         outcome: Result<(), Stop>,
         report: &mut Report,
-    ) -> Result<(), InputError> {
+    ) -> Result<KeyHistory, InputError> {
         match outcome {
-            Ok(()) => {
-                let signer = self.keys.entries.key_id();
-                let detail = format!("{} entries, each signed by {signer}", walk.size());
-                report.add(Check::ok(CHECK, detail));
-            }
+            Ok(()) => report_keys(&walk, report),
             Err(Stop::Reading(error)) => return Err(error),
             Err(Stop::Entry(reason)) => report.add(Check::failed(CHECK, reason)),
         }
@@ -130,7 +127,7 @@ impl Ledger<'_> {
             Err(Stop::Reading(error)) => return Err(error),
             Err(Stop::Entry(reason)) => report.add(Check::failed("hash tiles", reason)),
         }
-        Ok(())
+        Ok(walk.keys().clone())
     }
 
     fn progress_bar(&self) -> ProgressBar {
@@ -149,5 +146,36 @@ impl Ledger<'_> {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
         bar
+    }
+}
+
+/// Whose signatures the entries carry, and which of them a revocation takes back.
+fn report_keys(walk: &Walk<'_>, report: &mut Report) {
+    let history = walk.keys();
+    let size = walk.size();
+    let detail = match history.keys() {
+        [only] => format!("{size} entries, each signed by {}", only.verifier.key_id()),
+        several => {
+            let keys: Vec<String> = several.iter().map(keys::describe).collect();
+            format!(
+                "{size} entries, each signed by the key of its place: {}",
+                keys.join("; ")
+            )
+        }
+    };
+    report.add(Check::ok(CHECK, detail));
+    for key in history.keys() {
+        if let (Some((first, last)), Some(revocation)) = (key.taken_back(), &key.revocation) {
+            let detail = format!(
+                "{} signed entries {first} to {last} and was revoked from there on ({}): what they state is not to \
+                 be believed",
+                key.verifier.key_id(),
+                revocation.reason
+            );
+            report.add(Check::warning(
+                "entry keys",
+                Reason::new("key-revoked", detail),
+            ));
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use provenance::{Digest, Entry, LeafIndex};
+use provenance::{Digest, Entry, KeyHistory, LeafIndex};
 
 use crate::arguments::{BundleTask, ImageTask};
 use crate::input::InputError;
@@ -50,17 +50,21 @@ fn check_tiles(task: &ImageTask, tiles: &Path, show_progress: bool) -> Result<Re
         heads: &heads,
         show_progress,
     };
-    ledger.check_folder(&folder, &mut report, &mut |met| found.look_at(met))?;
+    let keys = ledger.check_folder(&folder, &mut report, &mut |met| found.look_at(met))?;
     // An entry of a log that does not hold proves nothing.
     let log_holds = report.holds();
     report.add(match log_holds {
-        true => found.check(),
+        true => found.check(&keys),
         false => Check::not_checked(
             image::FILE_CHECK,
             Reason::new("log-does-not-hold", "its entries cannot be believed"),
         ),
     });
-    if let (true, Some(first)) = (log_holds, found.same_file.first()) {
+    let believed = found
+        .same_file
+        .iter()
+        .find(|met| !keys.has_taken_back(met.leaf_index));
+    if let (true, Some(first)) = (log_holds, believed) {
         report.prove_entry(first.leaf_index, first.leaf_hash, &first.entry);
     }
     Ok(report)
@@ -102,18 +106,31 @@ impl Found {
         }
     }
 
-    fn check(&self) -> Check {
+    fn check(&self, keys: &KeyHistory) -> Check {
         let list = |places: &mut dyn Iterator<Item = LeafIndex>| {
             let places: Vec<String> = places.map(|place| place.to_string()).collect();
             places.join(", ")
         };
         let sha256 = self.sha256;
-        if !self.same_file.is_empty() {
-            let places = list(&mut self.same_file.iter().map(|met| met.leaf_index));
+        let (taken_back, believed): (Vec<LeafIndex>, Vec<LeafIndex>) = self
+            .same_file
+            .iter()
+            .map(|met| met.leaf_index)
+            .partition(|place| keys.has_taken_back(*place));
+        if !believed.is_empty() {
+            let places = list(&mut believed.into_iter());
             return Check::ok(
                 image::FILE_CHECK,
                 format!("sha256 {sha256}, entry {places}"),
             );
+        }
+        if !taken_back.is_empty() {
+            let places = list(&mut taken_back.into_iter());
+            let detail = format!(
+                "entry {places} records this file (sha256 {sha256}), and was signed by a key that was revoked from \
+                 there on"
+            );
+            return Check::failed(image::FILE_CHECK, Reason::new("key-revoked", detail));
         }
         let reason = match self.same_pixels.is_empty() {
             true => {

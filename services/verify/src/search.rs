@@ -83,9 +83,9 @@ impl Search {
             && same(&self.kind, Some(entry.kind()))
             && same(&self.client, Some(entry.client()))
             && same(&self.request_id, Some(about.request_id))
-            && same(&self.model, Some(about.model))
+            && same(&self.model, about.model)
             && same(&self.verdict, about.verdict)
-            && same_digest(self.model_digest, Some(about.model_digest))
+            && same_digest(self.model_digest, about.model_digest)
             && same_digest(self.image_sha256, about.image_sha256)
             && same_digest(self.pixel_sha256, about.pixel_sha256)
     }
@@ -114,8 +114,8 @@ impl Search {
 /// What a search can ask of an entry.
 struct About<'a> {
     request_id: &'a str,
-    model: &'a str,
-    model_digest: Digest,
+    model: Option<&'a str>,
+    model_digest: Option<Digest>,
     image_sha256: Option<Digest>,
     pixel_sha256: Option<Digest>,
     verdict: Option<&'static str>,
@@ -126,16 +126,16 @@ impl<'a> About<'a> {
         match entry {
             Entry::Generation(entry) => Self {
                 request_id: &entry.request_id,
-                model: &entry.model.name,
-                model_digest: entry.model.digest,
+                model: Some(&entry.model.name),
+                model_digest: Some(entry.model.digest),
                 image_sha256: Some(entry.image.sha256),
                 pixel_sha256: Some(entry.image.pixel_sha256),
                 verdict: None,
             },
             Entry::Score(entry) => Self {
                 request_id: &entry.request_id,
-                model: &entry.detector.name,
-                model_digest: entry.detector.digest,
+                model: Some(&entry.detector.name),
+                model_digest: Some(entry.detector.digest),
                 image_sha256: None,
                 pixel_sha256: None,
                 verdict: Some(match entry.verdict {
@@ -143,6 +143,14 @@ impl<'a> About<'a> {
                     RecordedVerdict::LikelyNotGenerated => "likely_not_generated",
                     RecordedVerdict::Inconclusive => "inconclusive",
                 }),
+            },
+            Entry::KeySuccession(_) | Entry::KeyRevocation(_) => Self {
+                request_id: entry.request_id(),
+                model: None,
+                model_digest: None,
+                image_sha256: None,
+                pixel_sha256: None,
+                verdict: None,
             },
         }
     }

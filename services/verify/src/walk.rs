@@ -5,9 +5,7 @@ use std::thread;
 
 use indicatif::ProgressBar;
 use provenance::merkle::{Appender, Hash, TreeHead, leaf_hash};
-use provenance::{
-    Checkpoint, Entry, EntryVerifier, Envelope, LeafIndex, ProvenanceError, PublicKeys,
-};
+use provenance::{Checkpoint, Entry, Envelope, KeyHistory, LeafIndex, ProvenanceError, PublicKeys};
 
 use crate::input::InputError;
 use crate::report::{Check, Reason};
@@ -39,7 +37,8 @@ pub struct Met {
 
 /// The walk over all entries in the order of the log.
 pub struct Walk<'a> {
-    verifier: EntryVerifier,
+    /// The keys that signed the entries so far.
+    keys: KeyHistory,
     appender: Appender,
     /// The checkpoints in the order of their sizes, and how many of them were reached.
     heads: &'a [Checkpoint],
@@ -56,7 +55,7 @@ impl<'a> Walk<'a> {
     ) -> Self {
         let mut walk = Self {
             // A walk verifies every entry of the log.
-            verifier: keys.entries.prepared(),
+            keys: KeyHistory::new(keys.entries.clone()).prepared(),
             appender: Appender::empty(),
             heads,
             roots_found: Vec::new(),
@@ -64,6 +63,11 @@ impl<'a> Walk<'a> {
         };
         walk.meet_heads();
         walk
+    }
+
+    /// The keys that signed the entries, as the log itself says.
+    pub fn keys(&self) -> &KeyHistory {
+        &self.keys
     }
 
     /// How many entries were met.
@@ -108,7 +112,7 @@ impl<'a> Walk<'a> {
                 }
             }
             let ended = batches.is_empty() && stop.is_none();
-            for verified in verify(&batches, threads, &self.verifier) {
+            for verified in verify(&batches, threads, &self.keys) {
                 let entries = verified.len();
                 self.append(verified, visit)?;
                 progress.inc(entries as u64);
@@ -123,7 +127,7 @@ impl<'a> Walk<'a> {
 
     fn append(
         &mut self,
-        entries: Vec<Result<(Hash, Entry), ProvenanceError>>,
+        entries: Vec<Result<Verified, ProvenanceError>>,
         visit: &mut dyn FnMut(&Met),
     ) -> Result<(), Stop> {
         let size_max = self.heads.last().map_or(0, |head| head.tree_size.get());
@@ -138,7 +142,18 @@ impl<'a> Walk<'a> {
                 let detail = format!("entry {place} is not covered by the checkpoint");
                 return Err(Stop::Entry(Reason::new("entry-not-covered", detail)));
             }
-            let (leaf_hash, entry) = entry.map_err(refused)?;
+            let Verified {
+                leaf_hash,
+                envelope,
+                entry,
+            } = entry.map_err(refused)?;
+            let at = LeafIndex::new(place);
+            let entry = match entry {
+                Some(entry) => entry,
+                None => self.keys.verify(&envelope, at).map_err(refused)?,
+            };
+            let met = self.keys.meet(at, envelope.key_id(), &entry);
+            met.map_err(refused)?;
             new_nodes.clear();
             let leaf_index = self
                 .appender
@@ -195,17 +210,26 @@ impl<'a> Walk<'a> {
     }
 }
 
-type Verified = Vec<Result<(Hash, Entry), ProvenanceError>>;
+/// An entry that can be read.
+struct Verified {
+    leaf_hash: Hash,
+    envelope: Envelope,
+    /// What it states, where the signature holds; none where no key that was known by then made it, which may
+    /// be one that an entry before it names.
+    entry: Option<Entry>,
+}
+
+type Answers = Vec<Result<Verified, ProvenanceError>>;
 
 /// Verifies batches side by side; the answers come in their order.
-fn verify(batches: &[Batch], threads: usize, verifier: &EntryVerifier) -> Vec<Verified> {
+fn verify(batches: &[Batch], threads: usize, keys: &KeyHistory) -> Vec<Answers> {
     let share = batches.len().div_ceil(threads).max(1);
     thread::scope(|scope| {
         let workers: Vec<_> = batches
             .chunks(share)
             .map(|chunk| {
-                let verify_chunk = move || -> Vec<Verified> {
-                    let entry = |bytes: &Vec<u8>| verify_entry(bytes, verifier);
+                let verify_chunk = move || -> Vec<Answers> {
+                    let entry = |bytes: &Vec<u8>| verify_entry(bytes, keys);
                     chunk
                         .iter()
                         .map(|batch| batch.iter().map(entry).collect())
@@ -221,8 +245,15 @@ fn verify(batches: &[Batch], threads: usize, verifier: &EntryVerifier) -> Vec<Ve
     })
 }
 
-fn verify_entry(bytes: &[u8], verifier: &EntryVerifier) -> Result<(Hash, Entry), ProvenanceError> {
-    let entry = Envelope::parse(bytes)?.verify(verifier)?;
-    // The parser accepts canonical bytes alone, so these are the leaf.
-    Ok((leaf_hash(bytes), entry))
+/// Verifies the signature alone: whether its key may sign at this place turns out where the places are known.
+fn verify_entry(bytes: &[u8], keys: &KeyHistory) -> Result<Verified, ProvenanceError> {
+    let envelope = Envelope::parse(bytes)?;
+    let key = keys.key(envelope.key_id());
+    let entry = key.map(|key| envelope.verify(&key.verifier)).transpose()?;
+    Ok(Verified {
+        // The parser accepts canonical bytes alone, so these are the leaf.
+        leaf_hash: leaf_hash(bytes),
+        envelope,
+        entry,
+    })
 }

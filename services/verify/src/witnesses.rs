@@ -11,7 +11,9 @@ const CHECK: &str = "witnesses";
 /// Checks the cosignatures of a checkpoint whose own signature holds, and adds what is worth saying.
 /// Answers whether they suffice.
 pub fn check(report: &mut Report, checkpoint: &SignedCheckpoint, trusted: &Trusted) -> bool {
-    let Trusted { keys, witnesses } = trusted;
+    let Trusted {
+        keys, witnesses, ..
+    } = trusted;
     let found = match witnesses.verify(checkpoint, &keys.checkpoint) {
         Ok(found) => found,
         Err(refusal) => {

@@ -192,7 +192,8 @@ impl Generate {
         warn_of_truncation(answer.truncated_prompt.as_ref());
         self.write_latents(last_latents.and_then(|sink| sink.take()).as_ref())?;
         let keys = self.output.join("retrace.pub");
-        super::write_file(&keys, state.public_keys.to_string().as_bytes())?;
+        let file = work::key_file(state).await?;
+        super::write_file(&keys, file.to_string().as_bytes())?;
         for image in &answer.images {
             self.write_recorded(image, &keys)?;
         }

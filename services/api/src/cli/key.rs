@@ -1,5 +1,6 @@
 //! `retrace key`
 
+mod changes;
 mod secrets;
 
 use std::future::Future;
@@ -7,12 +8,11 @@ use std::path::PathBuf;
 
 use api::config::EngineOptions;
 use api::credential_keys::{CredentialKeys, ROOTS_PUBLIC_FILE};
-use api::keys::{PUBLIC_KEY_FILE, Vault};
+use api::keys::Vault;
 use api::startup::Storage;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use ledger::{ClientId, ClientKey, Ledger, LedgerError, Scope};
-use provenance::{Digest, PublicKeys};
 use serde_json::{Value, json};
 
 use super::Outcome;
@@ -24,6 +24,7 @@ Examples:
   retrace key client newsroom --scope generate --scope score
   retrace key list
   retrace key revoke 3
+  retrace key rotate
   retrace key show > retrace.pub
   retrace key dev-ca --operator Newsroom
   retrace key wrap --key-passphrase-file /media/stick/passphrase
@@ -58,11 +59,27 @@ enum KeyCommand {
         #[command(flatten)]
         shared: Shared,
     },
-    /// Make a key invalid from now on
-    #[command(after_help = EXAMPLES)]
+    /// Make a client's key invalid from now on; or take back entries of an earlier entry key, which an entry of
+    /// the log says for good
+    #[command(after_help = changes::EXAMPLES)]
     Revoke {
-        /// Number of the key, as `retrace key list` shows it
-        id: i64,
+        /// Number of a client's key, as `retrace key list` shows it; or fingerprint or name of an earlier entry
+        /// key, as `retrace key show` does
+        key: String,
+        /// Why an entry key is revoked, in a few words: it stands in the log for everybody to read
+        #[arg(long, value_name = "WORDS")]
+        reason: Option<String>,
+        /// The first entry that is not to be believed, by its number or by a time such as
+        /// 2026-11-28T02:00:00Z [default: none that the key has signed]
+        #[arg(long, value_name = "ENTRY|TIME", requires = "reason")]
+        since: Option<String>,
+        #[command(flatten)]
+        shared: Shared,
+    },
+    /// Make another entry key: the log records that it follows, and the old one signs nothing more. Stop the
+    /// service before, and start it again after
+    #[command(after_help = changes::EXAMPLES)]
+    Rotate {
         #[command(flatten)]
         shared: Shared,
     },
@@ -95,7 +112,7 @@ enum KeyCommand {
         shared: Shared,
     },
     /// Print the public keys that auditors need (the file retrace.pub), and on standard error their
-    /// fingerprint and validity
+    /// fingerprints and which entries each signs
     #[command(after_help = EXAMPLES)]
     Show {
         #[command(flatten)]
@@ -146,7 +163,22 @@ impl Key {
                 shared,
             } => create(&name, &scopes, &shared),
             KeyCommand::List { shared } => list(&shared),
-            KeyCommand::Revoke { id, shared } => revoke(ClientId::new(id), &shared),
+            KeyCommand::Revoke {
+                key,
+                reason,
+                since,
+                shared,
+            } => match (key.parse(), reason) {
+                (Ok(id), None) => revoke(ClientId::new(id), &shared),
+                (Ok(_), Some(_)) => Err(Failure::usage(
+                    "a client's key is revoked by its number alone, without --reason",
+                )),
+                (Err(_), Some(reason)) => changes::revoke(key, reason, since.as_deref(), &shared),
+                (Err(_), None) => Err(Failure::usage(
+                    "say why the entry key is revoked, with --reason",
+                )),
+            },
+            KeyCommand::Rotate { shared } => changes::rotate(&shared),
             KeyCommand::DevCa {
                 replace,
                 credentials,
@@ -157,7 +189,7 @@ impl Key {
                 shared,
             } => secrets::wrap(old_passphrase_file.as_deref(), &shared),
             KeyCommand::Unwrap { shared } => secrets::unwrap(&shared),
-            KeyCommand::Show { shared } => show(&shared),
+            KeyCommand::Show { shared } => changes::show(&shared),
         }
     }
 }
@@ -266,39 +298,6 @@ fn dev_ca(replace: bool, credentials: &CredentialArgs, shared: &Shared) -> Outco
         println!("valid until  {valid_until}");
         println!("root         {}", root.display());
         eprintln!("Nobody else trusts this root unless they take that file as a trust anchor.");
-    }
-    Ok(())
-}
-
-/// Reads the public key file; it needs no database.
-fn show(shared: &Shared) -> Outcome {
-    let config = shared.state.config(EngineOptions::default());
-    let path = config.state.join(PUBLIC_KEY_FILE);
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        Failure::environment(format!(
-            "no public keys in {} ({error}); the first `retrace serve` makes them",
-            path.display()
-        ))
-    })?;
-    let keys = PublicKeys::parse(&text).map_err(Failure::environment)?;
-    let fingerprint = Digest::of(text.as_bytes()).to_string();
-    if shared.json {
-        let lines: Vec<&str> = text.lines().collect();
-        let report = json!({
-            "origin": keys.origin(),
-            "entries": lines.first(),
-            "checkpoint": lines.get(1),
-            "path": path,
-            "fingerprint": fingerprint,
-            "valid_from_entry": 0,
-            "valid_until": null,
-        });
-        println!("{report}");
-    } else {
-        print!("{keys}");
-        // Beside the file, not in it: auditors compare these by another way than the file came.
-        eprintln!("fingerprint  {fingerprint} (sha256 of the file)");
-        eprintln!("valid        from entry 0 on; no end is set");
     }
     Ok(())
 }

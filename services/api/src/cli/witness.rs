@@ -8,7 +8,7 @@ use api::keys;
 use api::startup::termination;
 use api::witness::Witness;
 use clap::Args;
-use provenance::{CheckpointVerifier, PublicKeys};
+use provenance::{CheckpointVerifier, KeyFile};
 use serde_json::json;
 
 use super::Outcome;
@@ -92,7 +92,7 @@ impl WitnessArgs {
 fn read_log(path: &Path) -> Result<CheckpointVerifier, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::environment(format!("{}: {error}", path.display())))?;
-    let keys = PublicKeys::parse(&text)
+    let file = KeyFile::parse(&text)
         .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-    Ok(keys.checkpoint)
+    Ok(file.keys.checkpoint)
 }

@@ -27,8 +27,17 @@ pub(super) async fn show(
         checkpoint: None,
         next: None,
         first: fields.after().is_some().then(|| fields.link(None, None)),
+        keys: Vec::new(),
         problem: None,
     };
+    match work::key_history(&visitor.state).await {
+        Ok(history) => page.keys = history.keys().iter().map(present::signing_key).collect(),
+        Err(error) => {
+            let (status, problem) = shown_error(error);
+            page.problem = Some(problem);
+            return Ok(respond::page(status, &page));
+        }
+    }
     let filter = match fields.parse() {
         Ok(filter) => filter,
         Err(problem) => {

@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use jiff::fmt::strtime;
-use provenance::{Digest, Entry, GenerationEntry, RecordedVerdict, ScoreEntry, SignedCheckpoint};
+use provenance::{
+    Digest, Entry, EntryKey, GenerationEntry, RecordedVerdict, ScoreEntry, SignedCheckpoint,
+};
 
-use super::view::{CheckpointView, Command, EntryRow, Fact, Part, Time};
+use super::view::{CheckpointView, Command, EntryRow, Fact, Part, SigningKey, Time};
 
 /// Hexadecimal digits that are shown where the whole digest is one click away.
 const DIGEST_SHORT: usize = 12;
@@ -32,6 +34,8 @@ pub(super) fn kind(entry: &Entry) -> &'static str {
     match entry {
         Entry::Generation(_) => "Image",
         Entry::Score(_) => "Score",
+        Entry::KeySuccession(_) => "New key",
+        Entry::KeyRevocation(_) => "Revoked key",
     }
 }
 
@@ -49,6 +53,8 @@ pub(super) fn subject(entry: &Entry) -> String {
     match entry {
         Entry::Generation(entry) => entry.model.name.clone(),
         Entry::Score(entry) => verdict(entry.verdict).to_owned(),
+        Entry::KeySuccession(entry) => format!("after {}", entry.old_key),
+        Entry::KeyRevocation(entry) => entry.key.clone(),
     }
 }
 
@@ -70,6 +76,8 @@ pub(super) fn line(entry: &Entry) -> String {
             format!("{}, {} steps", entry.model.name, entry.steps)
         }
         Entry::Score(entry) => verdict(entry.verdict).to_owned(),
+        Entry::KeySuccession(entry) => format!("after {}", entry.old_key),
+        Entry::KeyRevocation(entry) => entry.key.clone(),
     }
 }
 
@@ -88,6 +96,14 @@ pub(super) fn summary(entry: &Entry) -> String {
             entry.client,
             verdict(entry.verdict).to_lowercase()
         ),
+        Entry::KeySuccession(entry) => format!(
+            "From the next entry on another key signs, instead of {}: the operator changed it on {time} UTC.",
+            entry.old_key
+        ),
+        Entry::KeyRevocation(entry) => format!(
+            "Entries of the key {} from entry {} on are not to be believed: the operator revoked it on {time} UTC.",
+            entry.key, entry.since
+        ),
     }
 }
 
@@ -96,6 +112,18 @@ pub(super) fn facts(entry: &Entry) -> Vec<Fact> {
     match entry {
         Entry::Generation(entry) => generation_facts(entry),
         Entry::Score(entry) => score_facts(entry),
+        Entry::KeySuccession(entry) => vec![
+            Fact::plain("Recorded (UTC)", time(entry.created_at_ms).text),
+            Fact::mono("Key until here", &entry.old_key),
+            Fact::mono("Key from the next entry on", &entry.new_key),
+            Fact::mono("Proof that it is held", &entry.possession),
+        ],
+        Entry::KeyRevocation(entry) => vec![
+            Fact::plain("Recorded (UTC)", time(entry.created_at_ms).text),
+            Fact::mono("Key", &entry.key),
+            Fact::plain("Not to be believed from entry", entry.since.to_string()),
+            Fact::plain("Reason", &entry.reason),
+        ],
     }
 }
 
@@ -180,8 +208,9 @@ pub(super) fn model_files(entry: &Entry) -> Vec<Part> {
 /// One row of the ledger's table.
 pub(super) fn row(index: u64, entry: &Entry) -> EntryRow {
     let digest = match entry {
-        Entry::Generation(entry) => entry.image.sha256,
-        Entry::Score(entry) => entry.upload_commitment,
+        Entry::Generation(entry) => Some(entry.image.sha256),
+        Entry::Score(entry) => Some(entry.upload_commitment),
+        Entry::KeySuccession(_) | Entry::KeyRevocation(_) => None,
     };
     EntryRow {
         index,
@@ -190,8 +219,8 @@ pub(super) fn row(index: u64, entry: &Entry) -> EntryRow {
         kind_class: entry.kind(),
         subject: subject(entry),
         client: entry.client().to_owned(),
-        digest: digest.to_string(),
-        digest_short: short(&digest),
+        digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),
+        digest_short: digest.as_ref().map(short).unwrap_or_default(),
     }
 }
 
@@ -201,6 +230,29 @@ pub(super) fn short(digest: &Digest) -> String {
     text.truncate(DIGEST_SHORT);
     text.push('…');
     text
+}
+
+/// A key with the entries that it signs.
+pub(super) fn signing_key(key: &EntryKey) -> SigningKey {
+    let from = key.from;
+    SigningKey {
+        name: key.verifier.key_id(),
+        validity: match key.until {
+            Some(until) => format!("signed entries {from} to {until}"),
+            None => format!("signs from entry {from} on"),
+        },
+        revoked: key.revocation.as_ref().map(|revocation| {
+            let (since, reason) = (revocation.since, &revocation.reason);
+            match key.taken_back() {
+                Some((first, last)) => {
+                    format!("revoked: entries {first} to {last} are not to be believed ({reason})")
+                }
+                None => {
+                    format!("revoked from entry {since} on ({reason}); what it signed stays valid")
+                }
+            }
+        }),
+    }
 }
 
 /// The checkpoint that a page speaks for.

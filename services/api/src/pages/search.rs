@@ -10,7 +10,13 @@ use super::view::{Choice, SearchForm};
 use crate::problem::Problem;
 
 /// Kinds of entries, as the canonical bytes spell them, with the words of the page.
-const KINDS: [(&str, &str); 3] = [("", "Any"), ("generation", "Images"), ("score", "Scores")];
+const KINDS: [(&str, &str); 5] = [
+    ("", "Any"),
+    ("generation", "Images"),
+    ("score", "Scores"),
+    ("key_succession", "New keys"),
+    ("key_revocation", "Revoked keys"),
+];
 
 /// What a digest is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +71,10 @@ impl SearchFields {
             return Err(Problem::invalid("digest", detail));
         }
         if !KINDS.iter().any(|(kind, _)| *kind == self.kind) {
-            return Err(Problem::invalid("kind", "the kind is generation or score"));
+            return Err(Problem::invalid(
+                "kind",
+                "the kind is generation, score, key_succession or key_revocation",
+            ));
         }
         Ok(EntryFilter {
             created_from_ms: time("from", &self.from)?,

@@ -368,7 +368,16 @@ pub(crate) struct LedgerPage {
     pub(crate) next: Option<String>,
     /// Address of the first page when this is a later one.
     pub(crate) first: Option<String>,
+    /// Which key signs which entries.
+    pub(crate) keys: Vec<SigningKey>,
     pub(crate) problem: Option<Problem>,
+}
+
+/// A key that signs entries.
+pub(crate) struct SigningKey {
+    pub(crate) name: String,
+    pub(crate) validity: String,
+    pub(crate) revoked: Option<String>,
 }
 
 /// `/ledger/{index}`

@@ -227,6 +227,11 @@ impl From<LedgerError> for Problem {
             LedgerError::JobsFull { .. } => {
                 Problem::new(kinds::OVERLOADED, error.to_string()).retry_after(TURN_RETRY_S)
             }
+            LedgerError::KeyRetired => Problem::hidden(
+                kinds::LEDGER_UNAVAILABLE,
+                "another entry key has followed the one of this process; it must be started anew",
+                &error,
+            ),
             LedgerError::QueueFull { .. } => {
                 Problem::new(kinds::OVERLOADED, error.to_string()).retry_after(LEDGER_RETRY_S)
             }

@@ -76,16 +76,18 @@ pub(super) async fn consistency(
     }))
 }
 
-/// The public key file: entry key and checkpoint key, a line each. Auditors should have it from
-/// somewhere else than from the service that they check.
+/// The public key file: the log's first entry key and its checkpoint key, a line each, and where other entry
+/// keys followed a line that proves it. Auditors should have the first two from somewhere else than from the
+/// service that they check.
 #[utoipa::path(
     get,
     path = "/v1/public-key",
     tag = "audit",
     responses((status = 200, body = String, content_type = "text/plain"))
 )]
-pub(super) async fn public_key(state: web::Data<AppState>) -> HttpResponse {
-    HttpResponse::Ok()
+pub(super) async fn public_key(state: web::Data<AppState>) -> Result<HttpResponse, Problem> {
+    let file = work::key_file(&state).await?;
+    Ok(HttpResponse::Ok()
         .content_type(ContentType::plaintext())
-        .body(state.public_keys.to_string())
+        .body(file.to_string()))
 }

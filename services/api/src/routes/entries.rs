@@ -24,7 +24,7 @@ const LIMIT_DEFAULT: u32 = 50;
 const IMMUTABLE: &str = "private, max-age=3600, immutable";
 
 /// The kinds of entries.
-const KINDS: [&str; 2] = ["generation", "score"];
+const KINDS: [&str; 4] = ["generation", "score", "key_succession", "key_revocation"];
 /// The verdicts of scores.
 const VERDICTS: [&str; 3] = ["likely_generated", "likely_not_generated", "inconclusive"];
 

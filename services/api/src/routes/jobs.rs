@@ -166,7 +166,7 @@ impl JobBody {
 fn image_index(entry: &provenance::Entry) -> u32 {
     match entry {
         provenance::Entry::Generation(generation) => generation.image_index,
-        provenance::Entry::Score(_) => 0,
+        _ => 0,
     }
 }
 

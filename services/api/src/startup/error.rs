@@ -50,6 +50,24 @@ pub enum StartupError {
         /// Where it would be.
         folder: PathBuf,
     },
+    /// Another process records entries, and would go on with the old key.
+    #[error("another process keeps the log: stop the service, change the key, and start it again")]
+    LogBusy,
+    /// The log knows no such entry key.
+    #[error("the log has no entry key {key}; `retrace key show` lists them")]
+    NoSuchKey {
+        /// What was asked for.
+        key: String,
+    },
+    /// The key that signs now cannot be revoked: nothing could be recorded after it.
+    #[error("{key} signs now: make another key with `retrace key rotate`, then revoke this one")]
+    KeyStillSigns {
+        /// The key, as `name+id`.
+        key: String,
+    },
+    /// A statement about keys breaks a rule.
+    #[error(transparent)]
+    KeyStatement(provenance::ProvenanceError),
     /// The policy of witnesses cannot be used.
     #[error("the witness policy {} cannot be used: {source}", path.display())]
     WitnessPolicy {

@@ -9,12 +9,16 @@
 //! no sequencer and answers nothing but how it is.
 
 mod error;
+mod key_changes;
 mod server;
 mod services;
 mod storage;
 mod workers;
 
 pub use error::StartupError;
+pub use key_changes::{
+    KeyChange, KeyToRevoke, Since, fingerprint, revoke_entry_key, rotate_entry_key,
+};
 pub use server::{App, termination};
 pub use services::Services;
 pub use storage::{CHECKPOINT_STORE, Storage, restore};

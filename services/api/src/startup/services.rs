@@ -262,7 +262,7 @@ fn turns(limits: &Limits) -> [Turns; 4] {
 }
 
 /// The sequencer as a task of this process.
-struct RunningSequencer {
+pub(super) struct RunningSequencer {
     stop: oneshot::Sender<()>,
     /// Whether this process's sequencer holds the lease.
     leading: watch::Receiver<bool>,
@@ -270,7 +270,7 @@ struct RunningSequencer {
 }
 
 impl RunningSequencer {
-    fn start(
+    pub(super) fn start(
         ledger: &Ledger,
         signer: CheckpointSigner,
         store: std::path::PathBuf,
@@ -294,7 +294,14 @@ impl RunningSequencer {
         (started, watched)
     }
 
-    async fn stop(self) -> Result<(), LedgerError> {
+    /// Whether this process keeps the log after at most so long.
+    pub(super) async fn leads_within(&self, patience: std::time::Duration) -> bool {
+        let mut leading = self.leading.clone();
+        let led = tokio::time::timeout(patience, leading.wait_for(|leads| *leads)).await;
+        matches!(led, Ok(Ok(_)))
+    }
+
+    pub(super) async fn stop(self) -> Result<(), LedgerError> {
         // It may have ended by itself.
         let _ = self.stop.send(());
         if self.task.is_finished() {

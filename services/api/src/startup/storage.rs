@@ -10,7 +10,7 @@ use ledger::{Backup, CheckReport, Ledger, LedgerError, LedgerOptions};
 use super::StartupError;
 use crate::config::{Config, Role};
 use crate::cosigning;
-use crate::keys::{Keys, Vault};
+use crate::keys::{Keys, Vault, write_public};
 use crate::native;
 
 /// Folder of the private cluster inside the native parts.
@@ -44,7 +44,7 @@ impl Storage {
             return Err(StartupError::NoKeys { folder });
         }
         let vault = Vault::open(config.signing.key_passphrase_file.as_deref())?;
-        let keys = Keys::open(&state, &config.origin, &vault)?;
+        let mut keys = Keys::open(&state, &config.origin, &vault)?;
         if keys.created {
             tracing::info!(folder = %state.join("keys").display(), "made signing keys; back them up");
         }
@@ -59,20 +59,24 @@ impl Storage {
             })?;
         }
         let ledger = Ledger::connect(&options).await?;
-        // The database is not trusted with signatures, so reading the checkpoint verifies it.
-        match ledger.published_checkpoint().await {
-            Ok(_) => Ok(Self {
-                keys,
-                ledger,
-                cluster,
-                vault,
-            }),
-            Err(source @ LedgerError::Provenance(_)) => Err(StartupError::ForeignLog {
+        // The database is not trusted with signatures, so reading checkpoint and keys verifies them.
+        let foreign = |error| match error {
+            source @ LedgerError::Provenance(_) => StartupError::ForeignLog {
                 keys: state.join("keys"),
                 source,
-            }),
-            Err(other) => Err(other.into()),
-        }
+            },
+            other => other.into(),
+        };
+        ledger.published_checkpoint().await.map_err(foreign)?;
+        let history = ledger.key_history().await.map_err(foreign)?;
+        keys.settle(&state, &vault, &history)?;
+        write_public(&state, &ledger.key_file().await?)?;
+        Ok(Self {
+            keys,
+            ledger,
+            cluster,
+            vault,
+        })
     }
 
     /// Closes the connections and leaves the private cluster.

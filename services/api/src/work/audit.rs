@@ -178,7 +178,7 @@ pub async fn entry_manifests(
 pub async fn manifest_bundle(state: &Arc<AppState>, index: LeafIndex) -> Result<Bundle, WorkError> {
     match entry(state, index).await?.entry {
         Entry::Generation(_) => entry_bundle(state, index, None).await,
-        Entry::Score(_) => Err(WorkError::NoImage {
+        _ => Err(WorkError::NoImage {
             leaf_index: index.get(),
             reason: "it records no generation",
         }),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ledger::{EntryFilter, EntryWalk, Gauges};
-use provenance::{Tile, TreeSize};
+use provenance::{KeyFile, KeyHistory, Tile, TreeSize};
 
 use super::WorkError;
 use crate::state::AppState;
@@ -39,4 +39,24 @@ pub async fn walk(
 pub async fn gauges(state: &Arc<AppState>) -> Result<Gauges, WorkError> {
     let ledger = state.ledger.clone();
     state.run(async move { Ok(ledger.gauges().await?) }).await
+}
+
+/// The public key file as the log stands now.
+///
+/// # Errors
+/// When the database fails.
+pub async fn key_file(state: &Arc<AppState>) -> Result<KeyFile, WorkError> {
+    let ledger = state.ledger.clone();
+    state.run(async move { Ok(ledger.key_file().await?) }).await
+}
+
+/// The keys that signed entries so far.
+///
+/// # Errors
+/// When the database fails, or what the log says about its keys does not hold.
+pub async fn key_history(state: &Arc<AppState>) -> Result<KeyHistory, WorkError> {
+    let ledger = state.ledger.clone();
+    state
+        .run(async move { Ok(ledger.key_history().await?) })
+        .await
 }

@@ -40,7 +40,7 @@ pub use export::{Export, ExportOrder, export};
 pub use file::{fingerprint_algorithm, unsigned_file, watermark_algorithm};
 pub use generate::{GenerateAnswer, OnProgress, RecordedPicture, generate, generate_once, render};
 pub use idempotency::{Idempotency, IdempotencyKey};
-pub use log::{gauges, tile, walk};
+pub use log::{gauges, key_file, key_history, tile, walk};
 pub(crate) use models::announce_model;
 pub use models::{ModelFacts, model, models};
 pub use order::{FileOptions, GenerateOrder};

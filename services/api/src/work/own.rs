@@ -5,13 +5,14 @@ use std::collections::HashSet;
 
 use detector::{Evidence, WatermarkStanding};
 use media::{MATCH_DISTANCE_MAX, MATCH_QUALITY_MIN, PerceptualHash};
-use provenance::{Entry, GenerationDetails};
+use provenance::{Entry, GenerationDetails, KeyHistory, LeafIndex};
 
 use super::WorkError;
 use super::score::Examination;
 use crate::state::AppState;
 
-/// Entries of this ledger with the upload's bytes, else with its pixels, else with an image like it.
+/// Entries of this ledger with the upload's bytes, else with its pixels, else with an image like it. What a
+/// revoked key has signed from its revocation on is no evidence.
 pub(super) async fn own_entries(
     state: &AppState,
     examination: &Examination,
@@ -22,15 +23,18 @@ pub(super) async fn own_entries(
             exact_file,
         }
     };
-    let exact = state.ledger.find_image(&examination.sha256).await?;
+    let keys = state.ledger.key_history().await?;
+    let mut exact = state.ledger.find_image(&examination.sha256).await?;
+    exact.retain(|recorded| !keys.has_taken_back(recorded.leaf_index));
     if !exact.is_empty() {
         return Ok(exact.iter().map(own(true)).collect());
     }
-    let pixels = state.ledger.find_pixels(&examination.pixel_sha256).await?;
+    let mut pixels = state.ledger.find_pixels(&examination.pixel_sha256).await?;
+    pixels.retain(|recorded| !keys.has_taken_back(recorded.leaf_index));
     if !pixels.is_empty() {
         return Ok(pixels.iter().map(own(false)).collect());
     }
-    like_entries(state, examination).await
+    like_entries(state, examination, &keys).await
 }
 
 /// What the ledger says about the mark in the upload's noise. The mark alone is no proof of origin: it
@@ -43,7 +47,9 @@ pub(super) async fn noise_watermark(
         return Ok(None);
     };
     let ids: Vec<u64> = reading.ids.iter().map(|id| id.to_u64()).collect();
-    let entries = state.ledger.find_watermarks(&ids).await?;
+    let keys = state.ledger.key_history().await?;
+    let mut entries = state.ledger.find_watermarks(&ids).await?;
+    entries.retain(|recorded| !keys.has_taken_back(recorded.leaf_index));
     let standings = entries.iter().filter_map(|recorded| {
         let stated = generation_details(recorded)?;
         let id = stated.watermark_id()?;
@@ -71,7 +77,7 @@ pub(super) async fn noise_watermark(
 fn generation_details(recorded: &ledger::RecordedEntry) -> Option<&GenerationDetails> {
     match &recorded.entry {
         Entry::Generation(generation) => generation.details.as_ref(),
-        Entry::Score(_) => None,
+        _ => None,
     }
 }
 
@@ -122,6 +128,7 @@ const NEAR_NAMED_MAX: usize = 5;
 async fn like_entries(
     state: &AppState,
     examination: &Examination,
+    keys: &KeyHistory,
 ) -> Result<Vec<Evidence>, WorkError> {
     let (hashes, quality) = &examination.perceptual;
     if *quality < MATCH_QUALITY_MIN {
@@ -133,6 +140,7 @@ async fn like_entries(
     let found = found.flat_map(|(near, turned)| near.into_iter().map(move |near| (near, turned)));
     let mut found: Vec<_> = found
         .filter(|(near, _)| near.quality >= MATCH_QUALITY_MIN)
+        .filter(|(near, _)| !keys.has_taken_back(LeafIndex::new(near.leaf_index)))
         .collect();
     // A symmetric picture is found in several turns: the first one of the list stands for all.
     found.sort_by_key(|(near, turned)| (near.distance, near.leaf_index, turned.is_some()));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use provenance::{Digest, LeafIndex, TreeSize};
+use provenance::{Digest, EntryKey, LeafIndex, TreeSize};
 use serde::Serialize;
 
 /// Most problems that a report spells out.
@@ -160,10 +160,36 @@ pub struct CheckReport {
     pub checkpoints: u64,
     /// How many entries the newest checkpoint covers. Later ones were just recorded.
     pub covered: TreeSize,
+    /// The keys that signed the entries, in the order in which they followed one another.
+    pub entry_keys: Vec<CheckedKey>,
     /// What is wrong, at most [`PROBLEMS_MAX`] items.
     pub problems: Vec<Problem>,
     /// How many problems more there are.
     pub problems_left_out: u64,
+}
+
+/// A key that signed entries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckedKey {
+    /// The key, as `name+id`.
+    pub key: String,
+    /// The first entry that it may have signed.
+    pub from: LeafIndex,
+    /// The last one; none while it signs.
+    pub until: Option<LeafIndex>,
+    /// The first entry that a revocation takes back; none while it is not revoked.
+    pub revoked_since: Option<LeafIndex>,
+}
+
+impl CheckedKey {
+    pub(super) fn of(key: &EntryKey) -> Self {
+        Self {
+            key: key.verifier.key_id(),
+            from: key.from,
+            until: key.until,
+            revoked_since: key.revocation.as_ref().map(|revocation| revocation.since),
+        }
+    }
 }
 
 impl CheckReport {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use provenance::merkle::{Appender, NewNode, leaf_hash, root_nodes};
-use provenance::{Digest, EntryVerifier, Envelope};
+use provenance::{Digest, Envelope, KeyHistory, LeafIndex, ProvenanceError};
 use sqlx::PgConnection;
 
 use super::lease::Lease;
@@ -32,6 +32,8 @@ struct Accepted {
     leaf_hash: Digest,
     envelope: Vec<u8>,
     projection: Projection,
+    /// What it says about keys, where it does. Such an entry ends its batch.
+    key_statement: Option<Envelope>,
 }
 
 /// A batch after verification.
@@ -39,6 +41,14 @@ struct Accepted {
 struct Sorted {
     accepted: Vec<Accepted>,
     refused: Vec<(i64, Refusal)>,
+    /// Rows of keys that no longer sign, with the hashes of their leaves.
+    retired: Vec<(i64, Digest)>,
+}
+
+impl Sorted {
+    fn taken(&self) -> usize {
+        self.accepted.len() + self.refused.len() + self.retired.len()
+    }
 }
 
 impl Sequencer {
@@ -51,21 +61,25 @@ impl Sequencer {
         let mut transaction = self.ledger.pool.begin().await?;
         lease.hold(&mut transaction).await?;
         let waiting = take_waiting(&mut transaction, self.options.batch_entries_max).await?;
-        let taken = waiting.len();
-        if taken == 0 {
+        if waiting.is_empty() {
             self.prune_refusals(&mut transaction).await?;
             transaction.commit().await?;
-            return Ok(Recorded { taken, entries: 0 });
+            return Ok(Recorded {
+                taken: 0,
+                entries: 0,
+            });
         }
         let mut appender = load_appender(&mut transaction, head).await?;
-        let verifier = self.ledger.options.public_keys.entries.clone();
+        let keys = head.keys.clone();
         // An entry takes some ten microseconds, and a batch has up to thousands.
-        let mut sorted = tokio::task::spawn_blocking(move || sort(waiting, &verifier))
+        let mut sorted = tokio::task::spawn_blocking(move || sort(waiting, &keys))
             .await
             .expect("verification does not panic")?;
+        let taken = sorted.taken();
         set_known_aside(&mut transaction, &mut sorted).await?;
-        let mut nodes = Vec::new();
         let first_index = appender.size();
+        let keys = take_key_statement(&mut sorted, first_index.get(), &head.keys);
+        let mut nodes = Vec::new();
         for accepted in &sorted.accepted {
             appender.append(accepted.leaf_hash, &mut nodes)?;
         }
@@ -80,6 +94,9 @@ impl Sequencer {
         self.stop_on_purpose(Step::Record)?;
         head.tree_size = appender.size();
         head.root_hash = appender.root();
+        if let Some(keys) = keys {
+            head.keys = keys;
+        }
         Ok(Recorded {
             taken,
             entries: sorted.accepted.len(),
@@ -142,21 +159,30 @@ async fn load_appender(
     Ok(appender)
 }
 
-/// Verifies each envelope. The columns beside it are what the appender claimed; they are read out of
-/// the envelope anew.
-fn sort(waiting: Vec<Waiting>, verifier: &EntryVerifier) -> Result<Sorted, LedgerError> {
+/// Verifies each envelope under the key that signs now. The columns beside it are what the appender claimed;
+/// they are read out of the envelope anew. A statement about keys is the last row: what waits behind it may
+/// be of the next key.
+fn sort(waiting: Vec<Waiting>, keys: &KeyHistory) -> Result<Sorted, LedgerError> {
     let mut sorted = Sorted::default();
+    let current = &keys.current().verifier;
     for row in waiting {
         let Ok(envelope) = Envelope::parse(&row.envelope) else {
             sorted.refused.push((row.arrival, Refusal::Unreadable));
             continue;
         };
-        let Ok(entry) = envelope.verify(verifier) else {
-            sorted.refused.push((row.arrival, Refusal::BadSignature));
-            continue;
-        };
         // The parser accepts canonical bytes alone, so these are the leaf.
         let leaf_hash = leaf_hash(&row.envelope);
+        let entry = match envelope.verify(current) {
+            Ok(entry) => entry,
+            Err(ProvenanceError::UnknownKey { .. }) if keys.key(envelope.key_id()).is_some() => {
+                sorted.retired.push((row.arrival, leaf_hash));
+                continue;
+            }
+            Err(_) => {
+                sorted.refused.push((row.arrival, Refusal::BadSignature));
+                continue;
+            }
+        };
         if leaf_hash.as_bytes()[..] != row.leaf_hash {
             sorted.refused.push((row.arrival, Refusal::Unreadable));
             continue;
@@ -166,9 +192,34 @@ fn sort(waiting: Vec<Waiting>, verifier: &EntryVerifier) -> Result<Sorted, Ledge
             leaf_hash,
             envelope: row.envelope,
             projection: Projection::of(&entry)?,
+            key_statement: entry.is_key_statement().then_some(envelope),
         });
+        if entry.is_key_statement() {
+            break;
+        }
     }
     Ok(sorted)
+}
+
+/// Whether the last row says something about keys that holds at its place; the keys from there on. One that
+/// does not hold is refused.
+fn take_key_statement(
+    sorted: &mut Sorted,
+    first_index: u64,
+    keys: &KeyHistory,
+) -> Option<KeyHistory> {
+    let statement = sorted.accepted.last()?.key_statement.as_ref()?;
+    let place = first_index + sorted.accepted.len() as u64 - 1;
+    let mut keys = keys.clone();
+    match keys.take(statement, LeafIndex::new(place)) {
+        Ok(()) => Some(keys),
+        Err(refusal) => {
+            tracing::warn!(%refusal, "a statement about keys is refused");
+            let row = sorted.accepted.pop()?;
+            sorted.refused.push((row.arrival, Refusal::KeyStatement));
+            None
+        }
+    }
 }
 
 /// Takes out what is recorded already. An append that raced with the batch before may queue a
@@ -178,6 +229,7 @@ async fn set_known_aside(
     connection: &mut PgConnection,
     sorted: &mut Sorted,
 ) -> Result<(), LedgerError> {
+    set_retired_aside(connection, sorted).await?;
     let leaf_hashes: Vec<Vec<u8>> = column(sorted, |row| row.leaf_hash.as_bytes().to_vec());
     let clients: Vec<String> = column(sorted, |row| row.projection.client.clone());
     let kinds: Vec<String> = column(sorted, |row| row.projection.kind.to_owned());
@@ -227,6 +279,36 @@ async fn set_known_aside(
     sqlx::query!("DELETE FROM pending WHERE arrival = ANY($1)", &recorded)
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Refuses the rows of keys that no longer sign, but for those that are recorded since before.
+async fn set_retired_aside(
+    connection: &mut PgConnection,
+    sorted: &mut Sorted,
+) -> Result<(), LedgerError> {
+    if sorted.retired.is_empty() {
+        return Ok(());
+    }
+    let retired = std::mem::take(&mut sorted.retired);
+    let hashes: Vec<Vec<u8>> = retired
+        .iter()
+        .map(|(_, leaf_hash)| leaf_hash.as_bytes().to_vec())
+        .collect();
+    let known = sqlx::query!(
+        "DELETE FROM pending USING entries
+         WHERE pending.leaf_hash = ANY($1) AND entries.leaf_hash = pending.leaf_hash
+         RETURNING pending.arrival",
+        &hashes
+    )
+    .fetch_all(connection)
+    .await?;
+    let known: HashSet<i64> = known.into_iter().map(|row| row.arrival).collect();
+    let unknown = retired
+        .iter()
+        .filter(|(arrival, _)| !known.contains(arrival));
+    let refused = unknown.map(|(arrival, _)| (*arrival, Refusal::KeyRetired));
+    sorted.refused.extend(refused);
     Ok(())
 }
 

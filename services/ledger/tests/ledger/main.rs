@@ -17,6 +17,7 @@ mod crash;
 mod faults;
 mod heads;
 mod jobs;
+mod keys;
 mod near;
 mod random;
 mod sabotage;

@@ -1,0 +1,191 @@
+//! Statements about the entry key, made by a command of the operator and recorded in the log.
+
+use std::time::Duration;
+
+use ledger::Ledger;
+use ledger::sequencer::SequencerOptions;
+use provenance::{
+    Entry, EntryKey, EntryVerifier, Envelope, KeyHistory, KeyRequest, KeyRevocationEntry,
+    KeySuccessionEntry, LeafIndex,
+};
+
+use super::services::RunningSequencer;
+use super::{CHECKPOINT_STORE, StartupError, Storage};
+use crate::config::Config;
+use crate::keys::write_public;
+use crate::request_id;
+use crate::work::now_ms;
+
+/// Whom statements about keys name as the one who asked.
+const OPERATOR: &str = "operator";
+/// How much longer than a lease lasts to wait for one.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
+
+/// An earlier entry key that is to be revoked.
+#[derive(Debug, Clone)]
+pub struct KeyToRevoke {
+    /// The key, as `name+id`, or its fingerprint.
+    pub key: String,
+    /// The first entry that is not to be believed; none takes back nothing that the key has signed.
+    pub since: Option<Since>,
+    /// Why.
+    pub reason: String,
+}
+
+/// From where on entries are not to be believed.
+#[derive(Debug, Clone, Copy)]
+pub enum Since {
+    /// From this place in the log.
+    Entry(LeafIndex),
+    /// From the first entry that states this time or a later one, in milliseconds since 1970 UTC.
+    TimeMs(u64),
+}
+
+/// A key that was named or revoked.
+#[derive(Debug, Clone)]
+pub struct KeyChange {
+    /// The key, as the log has it now.
+    pub key: EntryKey,
+    /// The entry that says so.
+    pub recorded_at: LeafIndex,
+}
+
+/// Makes another entry key and records that it follows. No other process may keep the log meanwhile: what it
+/// signs with the old key would be refused until it starts anew.
+///
+/// # Errors
+/// See [`StartupError`]. The old key signs on, unless the log has recorded the new one.
+pub async fn rotate_entry_key(config: &Config) -> Result<KeyChange, StartupError> {
+    let storage = Storage::open(config).await?;
+    let (state, vault) = (&config.state, &storage.vault);
+    let store = state.join(CHECKPOINT_STORE);
+    let (ledger, mut keys) = (storage.ledger, storage.keys);
+    let (sequencer, _) = RunningSequencer::start(&ledger, keys.checkpoint.clone(), store);
+    let changed = async {
+        let patience = SequencerOptions::default().lease_duration + LEASE_MARGIN;
+        if !sequencer.leads_within(patience).await {
+            return Err(StartupError::LogBusy);
+        }
+        let next = keys.prepare_next(state, vault)?;
+        let old = keys.entries.verifier();
+        let statement = KeySuccessionEntry::new(request(), &old, &next);
+        let envelope = Envelope::sign(&Entry::KeySuccession(statement), &keys.entries);
+        let recorded_at = ledger.append(&envelope.map_err(refused)?, None).await?;
+        keys.next = Some(next);
+        let history = ledger.key_history().await?;
+        keys.settle(state, vault, &history)?;
+        write_public(state, &ledger.key_file().await?)?;
+        Ok(KeyChange {
+            key: history.current().clone(),
+            recorded_at: recorded_at.leaf_index,
+        })
+    };
+    let changed = changed.await;
+    end(sequencer, ledger, storage.cluster).await?;
+    changed
+}
+
+/// Records that entries of an earlier key are not to be believed. A service that runs meanwhile goes on.
+///
+/// # Errors
+/// See [`StartupError`].
+pub async fn revoke_entry_key(
+    config: &Config,
+    order: &KeyToRevoke,
+) -> Result<KeyChange, StartupError> {
+    let storage = Storage::open(config).await?;
+    let store = config.state.join(CHECKPOINT_STORE);
+    let (ledger, keys) = (storage.ledger, storage.keys);
+    let (sequencer, _) = RunningSequencer::start(&ledger, keys.checkpoint, store);
+    let changed = async {
+        let history = ledger.key_history().await?;
+        let statement = revocation(&ledger, &history, order).await?;
+        let key_id = statement.key.clone();
+        let envelope = Envelope::sign(&Entry::KeyRevocation(statement), &keys.entries);
+        let recorded_at = ledger.append(&envelope.map_err(refused)?, None).await?;
+        write_public(&config.state, &ledger.key_file().await?)?;
+        let history = ledger.key_history().await?;
+        let key = history
+            .key(&key_id)
+            .cloned()
+            .ok_or_else(|| unknown(&key_id))?;
+        Ok(KeyChange {
+            key,
+            recorded_at: recorded_at.leaf_index,
+        })
+    };
+    let changed = changed.await;
+    end(sequencer, ledger, storage.cluster).await?;
+    changed
+}
+
+async fn revocation(
+    ledger: &Ledger,
+    history: &KeyHistory,
+    order: &KeyToRevoke,
+) -> Result<KeyRevocationEntry, StartupError> {
+    let is_meant = |key: &&EntryKey| {
+        key.verifier.key_id() == order.key || fingerprint(&key.verifier) == order.key
+    };
+    let key = history.keys().iter().find(is_meant);
+    let key = key.ok_or_else(|| unknown(&order.key))?;
+    let Some(until) = key.until else {
+        return Err(StartupError::KeyStillSigns {
+            key: key.verifier.key_id(),
+        });
+    };
+    let behind = LeafIndex::new(until.get().saturating_add(1));
+    let since = match order.since {
+        None => behind,
+        Some(Since::Entry(place)) => place,
+        Some(Since::TimeMs(ms)) => {
+            let place = ledger.first_entry_since(ms).await?;
+            place.unwrap_or(behind).clamp(key.from, behind)
+        }
+    };
+    let request = request();
+    let statement = KeyRevocationEntry {
+        request_id: request.request_id,
+        created_at_ms: request.created_at_ms,
+        client: request.client,
+        key: key.verifier.key_id(),
+        since,
+        reason: order.reason.clone(),
+    };
+    history.check_revocation(&statement).map_err(refused)?;
+    Ok(statement)
+}
+
+/// The digest of a key's text, which names it without its bytes.
+#[must_use]
+pub fn fingerprint(key: &EntryVerifier) -> String {
+    provenance::Digest::of(format!("{key}\n").as_bytes()).to_string()
+}
+
+fn request() -> KeyRequest {
+    KeyRequest {
+        request_id: request_id::draw(),
+        created_at_ms: now_ms(),
+        client: OPERATOR.to_owned(),
+    }
+}
+
+fn unknown(key: &str) -> StartupError {
+    StartupError::NoSuchKey {
+        key: key.to_owned(),
+    }
+}
+
+fn refused(source: provenance::ProvenanceError) -> StartupError {
+    StartupError::KeyStatement(source)
+}
+
+async fn end(
+    sequencer: RunningSequencer,
+    ledger: Ledger,
+    cluster: Option<ledger::cluster::PrivateCluster>,
+) -> Result<(), StartupError> {
+    let sequenced = sequencer.stop().await;
+    super::storage::close(ledger, cluster).await?;
+    sequenced.map_err(StartupError::Sequencer)
+}

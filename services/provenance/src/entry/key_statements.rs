@@ -1,0 +1,114 @@
+//! Statements about the entry key itself: that another one follows it, and that one is not to be believed
+//! any more. The log holds them like every other entry, so that an auditor who knows the first key alone
+//! learns of the others from the log.
+
+use serde::{Deserialize, Serialize};
+
+use super::{check_text, check_text_within, invalid};
+use crate::encoding::{base64_decode, base64_encode};
+use crate::keys::KEY_NAME_BYTES_MAX;
+use crate::{EntrySigner, EntryVerifier, LeafIndex, ProvenanceError};
+
+/// Longest text form of a key: name, id, type and 32 bytes in base64.
+const KEY_TEXT_BYTES_MAX: usize = KEY_NAME_BYTES_MAX + 64;
+/// The first line of what a new key signs to show that somebody holds it. Neither entries nor checkpoints
+/// begin so.
+const POSSESSION_FORMAT: &str = "retrace-key-possession@v1";
+
+/// States that from the next entry on another key signs entries. The old key signs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeySuccessionEntry {
+    /// Identifies the request.
+    pub request_id: String,
+    /// Milliseconds since 1970-01-01 UTC. A claim of the service: what counts is the place in the log.
+    pub created_at_ms: u64,
+    /// Who asked for it.
+    pub client: String,
+    /// The key that signs until here, as `name+id`.
+    pub old_key: String,
+    /// The key that signs from the next entry on, as a C2SP verifier key.
+    pub new_key: String,
+    /// The new key's Ed25519 signature over both keys, base64: whoever names a key holds it.
+    pub possession: String,
+}
+
+/// States that entries of an earlier key, from a place in the log on, are not to be believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRevocationEntry {
+    /// Identifies the request.
+    pub request_id: String,
+    /// Milliseconds since 1970-01-01 UTC. A claim of the service.
+    pub created_at_ms: u64,
+    /// Who asked for it.
+    pub client: String,
+    /// The key, as `name+id`.
+    pub key: String,
+    /// The first entry that is not to be believed; those before stay valid.
+    pub since: LeafIndex,
+    /// Why, in a few words.
+    pub reason: String,
+}
+
+impl KeySuccessionEntry {
+    /// The statement that one key follows another.
+    pub fn new(request: KeyRequest, old: &EntryVerifier, new: &EntrySigner) -> Self {
+        let (old_key, new_key) = (old.key_id(), new.verifier().to_string());
+        let signature = new.sign(&possession_message(&old_key, &new_key));
+        Self {
+            request_id: request.request_id,
+            created_at_ms: request.created_at_ms,
+            client: request.client,
+            possession: base64_encode(&signature),
+            old_key,
+            new_key,
+        }
+    }
+
+    /// The key that follows, once it has shown that somebody holds it.
+    ///
+    /// # Errors
+    /// Refuses a key that cannot be used, and a signature of it that does not hold.
+    pub(crate) fn successor(&self) -> Result<EntryVerifier, ProvenanceError> {
+        let key: EntryVerifier = self.new_key.parse()?;
+        let signature = base64_decode("proof of possession", &self.possession)?;
+        let message = possession_message(&self.old_key, &self.new_key);
+        key.key().verify(&message, &signature)?;
+        Ok(key)
+    }
+
+    pub(super) fn check_fields(&self) -> Result<(), ProvenanceError> {
+        check_text("request_id", &self.request_id)?;
+        check_text_within("old_key", &self.old_key, KEY_TEXT_BYTES_MAX)?;
+        check_text_within("new_key", &self.new_key, KEY_TEXT_BYTES_MAX)?;
+        check_text("possession", &self.possession)
+    }
+}
+
+impl KeyRevocationEntry {
+    pub(super) fn check_fields(&self) -> Result<(), ProvenanceError> {
+        check_text("request_id", &self.request_id)?;
+        check_text_within("key", &self.key, KEY_TEXT_BYTES_MAX)?;
+        check_text("reason", &self.reason)?;
+        if self.since.get() > super::CREATED_AT_MS_MAX {
+            return Err(invalid("since", "it is larger than 2^53 - 1"));
+        }
+        Ok(())
+    }
+}
+
+/// Who asks for a statement about a key, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRequest {
+    /// Identifies the request.
+    pub request_id: String,
+    /// Milliseconds since 1970-01-01 UTC.
+    pub created_at_ms: u64,
+    /// Who asks.
+    pub client: String,
+}
+
+fn possession_message(old_key: &str, new_key: &str) -> Vec<u8> {
+    format!("{POSSESSION_FORMAT}\n{old_key}\n{new_key}\n").into_bytes()
+}
