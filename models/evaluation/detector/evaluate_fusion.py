@@ -59,14 +59,16 @@ def at_false_positives(both: fusion.Judged, scores: np.ndarray, share: float) ->
     return out
 
 
-def real_sources(views: semantic_head.Views, without) -> dict:
-    """Photographs and art of a source that the semantic head did not see, at a threshold that takes 2 % of the
-    other sources' validation copies for generated."""
+def real_sources(views: semantic_head.Views, without, copies_min: int = 1) -> dict:
+    """Photographs and art of a source of some copies that the semantic head did not see, at a threshold that takes 2 %
+    of the other sources' validation copies for generated."""
     judged = (views.generated() == 0) & (views["role"] == "validation")
-    out = {}
+    final, out = semantic_head.Head().fit(views, fusion.fitted_on(views, without)), {}
     for name in np.unique(views["source"][views.generated() == 0]):
         left_out = views["source"] == name
-        head = semantic_head.Head().fit(views, fusion.fitted_on(views, without) & ~left_out)
+        if left_out.sum() < copies_min:
+            continue
+        head = semantic_head.Head().fit(views, fusion.fitted_on(views, without) & ~left_out, final)
         scores = head.scores(views)
         limit = calibrate.upper_bound(scores[judged & ~left_out], calibrate.FUSED_FALSE_POSITIVES_MAX)
         alarms = scores[left_out] >= limit
@@ -76,12 +78,13 @@ def real_sources(views: semantic_head.Views, without) -> dict:
     return out
 
 
-def five_fold(both: fusion.Judged, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fused probabilities and verdicts of copies, each by the weights and thresholds of the other folds."""
+def five_fold(both: fusion.Judged, seed: int, used: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Fused probabilities and verdicts of copies, each by the weights and thresholds of the other folds; of these,
+    only the copies `used` are fitted on [default: all]."""
     known, said = np.zeros(len(both)), np.array(["Inconclusive"] * len(both), dtype=object)
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
     for fitted, rest in folds.split(known, both["label"], both["picture"]):
-        strata, limits = fusion.fit(both.select(fitted))
+        strata, limits = fusion.fit(both.select(fitted if used is None else fitted[used[fitted]]))
         part = both.select(rest)
         known[rest] = fusion.apply(strata, part)
         said[rest] = fusion.verdicts(known[rest], part, limits)

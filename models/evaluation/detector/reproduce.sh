@@ -30,6 +30,14 @@ for set in whole more; do
         python embed_views.py --copies "$run/$set" --encoder "$encoder" --detector "$detector" --output "$run/$set.npz"
     [ -e "$run/$set.jsonl" ] || traced "$run/$set" "$run/$set.jsonl"
 done
+for set in whole more; do
+    folder=$pictures
+    [ "$set" = whole ] || folder=$more
+    [ -e "$run/$set-reencoded/index.csv" ] ||
+        python reencoded_copies.py --pictures "$folder" --tables "$pictures" --output "$run/$set-reencoded"
+    [ -e "$run/$set-reencoded.npz" ] || python embed_views.py --copies "$run/$set-reencoded" --encoder "$encoder" \
+        --detector "$detector" --output "$run/$set-reencoded.npz"
+done
 [ -e "$run/splices.npz" ] || python splice_tokens.py --pictures "$pictures" "$more" --encoder "$encoder" \
     --detector "$detector" --output "$run/splices.npz"
 python place_head.py --splices "$run/splices.npz" --output "$here"
@@ -42,5 +50,10 @@ python attribute.py --views "$run/whole.npz" "$run/more.npz" --output .
 [ -e "$run/grid/index.csv" ] || python reencode.py --pictures "$pictures" --output "$run/grid"
 retrace score --offline --output "$run/grid.csv" --resume "$run/grid"
 python flips.py --index "$run/grid/index.csv" --scores "$run/grid.csv" --output .
+[ -e "$run/grid.npz" ] || python "$training/embed_views.py" --copies "$run/grid" --encoder "$encoder" \
+    --detector "$detector" --output "$run/grid.npz"
+python evaluate_reencoded.py --views "$run"/{whole,more}{,-reencoded}.npz --index "$run/whole/index.csv" "$run/more/index.csv" \
+    --traces "$run/whole.jsonl" "$run/more.jsonl" --detector "$detector" --output . --without imagenet-sample \
+    --grid "$run/grid.npz" --grid-scores "$run/grid.csv"
 python report_page.py --output "$run/report.html"
 echo "the report is $run/report.html"

@@ -4,7 +4,8 @@
         --detector ../../detector --output .training/views.npz
 
 An independent implementation of what `retrace trace --views` writes; the golden vectors in
-`tests/golden/detector` hold the two together. Of the two native squares, copies are given one, in turns.
+`tests/golden/detector` hold the two together. Of the two native squares, copies are given one, in turns, by their
+`number`; where the index has no such column (the grid of `reencode.py`), both.
 The encoder scales its whole numbers over everything that it is given at once, so it sees one view at a time.
 """
 
@@ -95,12 +96,11 @@ def main() -> None:
     features = []
     for done, row in enumerate(rows):
         cut = views(Image.open(args.copies / row["copy"]).convert("RGB"), contents["views"]["side"])
-        chosen = [cut[0], cut[1 + int(row["number"]) % 2]]
+        chosen = [cut[0], cut[1 + int(row["number"]) % 2]] if "number" in row else cut
         features.append(np.stack([encoder.features(view) for view in chosen]))
         if done % 100 == 0:
             print(f"{done} of {len(rows)}", flush=True)
-    fields = ("copy", "picture", "label", "role", "source", "generator", "tier")
-    table = {name: np.array([row[name] for row in rows]) for name in fields}
+    table = {name: np.array([row[name] for row in rows]) for name in rows[0] if name != "number"}
     np.savez(args.output, features=np.asarray(features, np.float16), **table)
 
 

@@ -47,20 +47,34 @@ class Judged:
 
 
 def fitted_on(views: semantic_head.Views, without: tuple[str, ...] = ()) -> np.ndarray:
-    """What the final head is fitted on: generated pictures, photographs and art of the training role."""
-    refused = np.isin(views["source"], (*NOT_FITTED, *without))
+    """What the final head is fitted on: generated pictures, photographs and art of the training role. `without` names
+    sets, or tiers of copies."""
+    refused = np.isin(views["source"], (*NOT_FITTED, *without)) | np.isin(views["tier"], without)
     return ((views.generated() == 1) | (views["role"] == "train")) & ~refused
+
+
+def cross_fitted(views: semantic_head.Views, without: tuple[str, ...] = ()) -> tuple:
+    """The final head, and for each set of generated pictures that it was fitted on the head fitted without that set."""
+    fitted = fitted_on(views, without)
+    final, without_set = semantic_head.Head().fit(views, fitted), {}
+    for name in np.unique(views["source"][fitted & (views.generated() == 1)]):
+        left_out = (views["source"] == name) & (views.generated() == 1)
+        without_set[str(name)] = semantic_head.Head().fit(views, fitted & ~left_out, final)
+    return final, without_set
+
+
+def scores_by(views: semantic_head.Views, final: semantic_head.Head, without_set: dict) -> np.ndarray:
+    """Raw scores of all copies, of generated pictures by the head that did not see their set."""
+    out = final.scores(views)
+    for name, head in without_set.items():
+        left_out = (views["source"] == name) & (views.generated() == 1)
+        out[left_out] = head.scores(views)[left_out]
+    return out
 
 
 def semantic_scores(views: semantic_head.Views, without: tuple[str, ...] = ()) -> np.ndarray:
     """Cross-fitted raw scores of all copies; those of training photographs are not cross-fitted."""
-    fitted = fitted_on(views, without)
-    out = semantic_head.Head().fit(views, fitted).scores(views)
-    for name in np.unique(views["source"][views.generated() == 1]):
-        left_out = (views["source"] == name) & (views.generated() == 1)
-        if (fitted & left_out).any():
-            out[left_out] = semantic_head.Head().fit(views, fitted & ~left_out).scores(views)[left_out]
-    return out
+    return scores_by(views, *cross_fitted(views, without))
 
 
 def trace_scores(table: traces.Table, seed: int) -> np.ndarray:
@@ -75,6 +89,11 @@ def trace_scores(table: traces.Table, seed: int) -> np.ndarray:
     return out
 
 
+def is_judged(views: semantic_head.Views) -> np.ndarray:
+    """Generated pictures, and photographs and art of the validation role."""
+    return (views.generated() == 1) | (views["role"] == "validation")
+
+
 def judged(semantic: np.ndarray, views: semantic_head.Views, table: traces.Table, detector: Path, seed: int) -> Judged:
     """Generated pictures, and photographs and art of the validation role, with cross-fitted raw scores of the trace
     beside those of the semantic expert."""
@@ -86,7 +105,7 @@ def judged(semantic: np.ndarray, views: semantic_head.Views, table: traces.Table
     trace = np.where(found >= 0, scores[found], np.nan)
     stratum = np.where(found >= 0, strata[found], -1)
     both = Judged(semantic, trace, stratum, views.columns)
-    return both.select((views.generated() == 1) | (views["role"] == "validation"))
+    return both.select(is_judged(views))
 
 
 def balanced(both: Judged) -> np.ndarray:

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 import pictures
-from fair_copies import HARD_QUALITY, TIERS, WEB_QUALITY, compressed, jpeg_tables, lossless, opened, quality_jpeg
+from fair_copies import HARD_QUALITY, TIERS, WEB_QUALITY, Tables, compressed, jpeg_tables, lossless, opened, quality_jpeg
 
 # Larger pictures are looked at through a window of this side, as the recipe's own sizes are small.
 WINDOW_SIDE = 2000
@@ -57,7 +57,8 @@ class Recipe:
         self.pool = pool
         self.history_share = history_share
 
-    def apply(self, rgb: np.ndarray, lossy: bool, tier: str, rng: np.random.Generator) -> bytes:
+    def cut(self, rgb: np.ndarray, lossy: bool, tier: str, rng: np.random.Generator) -> tuple[np.ndarray, Tables | None]:
+        """Steps 1 to 3, and the tables of a clean delivery, none for a lossless one."""
         history = self.pool[rng.integers(len(self.pool))]
         delivery = self.pool[rng.integers(len(self.pool))]
         gets_history = rng.random() < self.history_share
@@ -74,12 +75,15 @@ class Recipe:
         width = min(rgb.shape[1], int(side / aspect**0.5))
         y = int(rng.integers(rgb.shape[0] - height + 1))
         x = int(rng.integers(rgb.shape[1] - width + 1))
-        rgb = rgb[y : y + height, x : x + width]
+        return rgb[y : y + height, x : x + width], None if as_png else delivery
+
+    def apply(self, rgb: np.ndarray, lossy: bool, tier: str, rng: np.random.Generator) -> bytes:
+        rgb, tables = self.cut(rgb, lossy, tier, rng)
         if tier == "web":
             return quality_jpeg(rgb, WEB_QUALITY)
         if tier == "hard":
             return quality_jpeg(rgb, HARD_QUALITY)
-        return lossless(rgb) if as_png else compressed(rgb, delivery)
+        return lossless(rgb) if tables is None else compressed(rgb, tables)
 
 
 def recipe_of(folder: Path) -> Recipe:
