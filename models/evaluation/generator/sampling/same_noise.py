@@ -35,13 +35,16 @@ class Measurement:
         self.config, self.run = scheduler_config(generator), run
         self.generator = Generator(generator)
         self.prompts, self.noise = names(packages)[:MEASURED], noises(MEASURED_SEED, MEASURED)
+        self.models: dict[int, Model] = {}
 
     def solve(self, setting: Setting, evaluations: int, chosen: range) -> np.ndarray:
         parts = []
         for start in range(chosen.start, chosen.stop, BATCH):
             part = slice(start, min(start + BATCH, chosen.stop))
             scheduler = setting.build(self.config, evaluations)
-            parts.append(denoise(Model(self.generator, self.prompts[part]), scheduler, self.noise[part]))
+            if start not in self.models:
+                self.models[start] = Model(self.generator, self.prompts[part])
+            parts.append(denoise(self.models[start], scheduler, self.noise[part]))
         return np.concatenate(parts)
 
     def reference(self, block: int) -> np.ndarray:
