@@ -61,6 +61,32 @@ fn compressed(png: &[u8], quality: u8) -> Vec<u8> {
     .unwrap()
 }
 
+/// A copy of four times the width, smoothed as programs do it.
+fn enlarged(png: &[u8]) -> Vec<u8> {
+    let decoded = media::decode(png, &Limits::default()).unwrap();
+    let (width, height) = (decoded.width as usize, decoded.height as usize);
+    let mut rgb = Vec::with_capacity(16 * decoded.rgb.len());
+    let between = |at: usize, length: usize| {
+        let place = ((at as f64 + 0.5) / 4.0 - 0.5).clamp(0.0, (length - 1) as f64);
+        (
+            place as usize,
+            (place as usize + 1).min(length - 1),
+            place.fract(),
+        )
+    };
+    for (y, x) in (0..4 * height).flat_map(|y| (0..4 * width).map(move |x| (y, x))) {
+        let (top, bottom, down) = between(y, height);
+        let (left, right, along) = between(x, width);
+        for channel in 0..3 {
+            let value = |y: usize, x: usize| f64::from(decoded.rgb[(y * width + x) * 3 + channel]);
+            let upper = value(top, left) * (1.0 - along) + value(top, right) * along;
+            let lower = value(bottom, left) * (1.0 - along) + value(bottom, right) * along;
+            rgb.push((upper * (1.0 - down) + lower * down).round() as u8);
+        }
+    }
+    media::encode_png(4 * decoded.width, 4 * decoded.height, &rgb, &[]).unwrap()
+}
+
 fn score_jpeg(client: &Client, bytes: &[u8]) -> Value {
     let file = UploadedFile {
         name: "saved.jpg",
@@ -84,6 +110,11 @@ fn a_compressed_copy_names_the_entry_whose_mark_it_carries() {
     assert_eq!(finding["standing"]["state"], "same_image", "{finding}");
     assert_eq!(&finding["standing"]["leaf_index"], leaf_index, "{finding}");
     assert!(finding["false_positive_rate"].as_f64().unwrap() <= 1e-6);
+
+    // Enlarged, as on a screen, it is the same picture still.
+    let answer = score_jpeg(&client, &compressed(&enlarged(&png_of(&item)), 60));
+    let finding = found(&answer).unwrap_or_else(|| panic!("{answer}"));
+    assert_eq!(finding["standing"]["state"], "same_image", "{finding}");
 
     // The manifest states the id, and a repository finds the entry by it.
     let store = credentials::manifest_store(&png_of(&item), Format::Png).unwrap();

@@ -135,7 +135,7 @@ pub enum WatermarkStanding {
         /// Bits of the perceptual hashes that differ, of 256.
         distance: u32,
     },
-    /// The image of the entry with this id looks otherwise: the mark was probably carried over.
+    /// The image of the entry with this id looks otherwise: a cropped copy, or the mark was carried over.
     OtherImage {
         /// Leaf index of the entry.
         leaf_index: u64,
@@ -176,7 +176,7 @@ impl WatermarkStanding {
                 leaf_index,
                 distance,
             } => format!(
-                "entry {leaf_index} records that mark for an image that looks otherwise ({distance} of 256 bits differ): somebody may have carried it over"
+                "entry {leaf_index} records that mark for an image that looks otherwise ({distance} of 256 bits differ): this one was cut or drawn over since, or the mark was carried over to it"
             ),
             Self::NotCompared { leaf_index } => format!(
                 "entry {leaf_index} records that mark, but the pictures have too little structure to be compared"

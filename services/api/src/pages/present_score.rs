@@ -266,7 +266,8 @@ fn describe(finding: &Evidence) -> (String, &'static str, &'static str) {
                 _ => "Found",
             },
             "Read with a secret key. Whoever has one marked picture can start another picture from its \
-             noise, so the mark counts as ours only where the recorded image looks alike.",
+             noise, so the mark counts as ours only where the recorded image looks alike. A cropped copy \
+             looks otherwise too.",
         ),
         Evidence::GeneratorMark { .. } => (
             "Mark of a generator".to_owned(),

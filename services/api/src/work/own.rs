@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use detector::{Evidence, WatermarkStanding};
 use media::{MATCH_DISTANCE_MAX, MATCH_QUALITY_MIN, PerceptualHash};
-use provenance::{Entry, GenerationDetails, KeyHistory, LeafIndex};
+use provenance::{Entry, GenerationDetails, GenerationEntry, KeyHistory, LeafIndex};
 
 use super::WorkError;
 use super::score::Examination;
@@ -50,15 +50,29 @@ pub(super) async fn noise_watermark(
     let keys = state.ledger.key_history().await?;
     let mut entries = state.ledger.find_watermarks(&ids).await?;
     entries.retain(|recorded| !keys.has_taken_back(recorded.leaf_index));
-    let standings = entries.iter().filter_map(|recorded| {
-        let stated = generation_details(recorded)?;
-        let id = stated.watermark_id()?;
-        Some((id, standing(recorded.leaf_index.get(), stated, examination)))
+    let generations: Vec<(u64, &GenerationEntry)> = entries
+        .iter()
+        .filter_map(|recorded| match &recorded.entry {
+            Entry::Generation(entry) => Some((recorded.leaf_index.get(), entry)),
+            _ => None,
+        })
+        .collect();
+    let looks = looks(
+        examination,
+        generations.first().map(|(_, entry)| entry.image.width),
+    )
+    .await?;
+    let standings = generations.iter().filter_map(|(leaf_index, entry)| {
+        let stated = entry.details.as_ref()?;
+        Some((
+            stated.watermark_id()?,
+            standing(*leaf_index, stated, &looks),
+        ))
     });
-    let best = standings.min_by_key(|(_, standing)| match standing {
-        WatermarkStanding::SameImage { distance, .. } => (0, *distance),
+    let best = standings.min_by_key(|(_, standing)| match *standing {
+        WatermarkStanding::SameImage { distance, .. } => (0, distance),
         WatermarkStanding::NotCompared { .. } => (1, 0),
-        WatermarkStanding::OtherImage { distance, .. } => (2, *distance),
+        WatermarkStanding::OtherImage { distance, .. } => (2, distance),
         WatermarkStanding::NoEntry => (3, 0),
     });
     let named = |id: u64| reading.ids.iter().find(|read| read.to_u64() == id);
@@ -74,38 +88,57 @@ pub(super) async fn noise_watermark(
     }))
 }
 
-fn generation_details(recorded: &ledger::RecordedEntry) -> Option<&GenerationDetails> {
-    match &recorded.entry {
-        Entry::Generation(generation) => generation.details.as_ref(),
-        _ => None,
+/// The perceptual hashes by which an upload is compared with the image whose mark it carries, with their
+/// qualities: its own, and that of the upload at the recorded width. Enlarging a small picture changes its
+/// hash more than it changes the picture. A mark is read upright, so turns do not come into question.
+async fn looks(
+    examination: &Examination,
+    recorded_width: Option<u32>,
+) -> Result<Vec<(PerceptualHash, u8)>, WorkError> {
+    let (hashes, quality) = &examination.perceptual;
+    let mut looks = vec![(hashes[0], *quality)];
+    let (width, height) = (examination.decoded.width, examination.decoded.height);
+    if let Some(recorded_width) = recorded_width.filter(|recorded| *recorded < width) {
+        let picture = super::to_picture(width, height, &examination.decoded.rgb);
+        let picture = picture.map_err(WorkError::Encode)?;
+        let side = u64::from(recorded_width) * u64::from(width.max(height)) / u64::from(width);
+        let side = u32::try_from(side).unwrap_or(u32::MAX);
+        let fitted = tokio::task::spawn_blocking(move || {
+            let small = picture.fit(side);
+            media::perceptual_hash(small.width(), small.height(), small.rgb())
+        });
+        let fitted = fitted.await.map_err(|_| WorkError::Interrupted)?;
+        looks.push((fitted.hash, fitted.quality));
     }
+    Ok(looks)
 }
 
 /// How the upload compares with the image of an entry that states its mark.
 fn standing(
     leaf_index: u64,
     stated: &GenerationDetails,
-    examination: &Examination,
+    looks: &[(PerceptualHash, u8)],
 ) -> WatermarkStanding {
-    let (hashes, quality) = &examination.perceptual;
-    match stated.perceptual_hash {
-        Some(recorded) if recorded.quality.min(*quality) >= MATCH_QUALITY_MIN => {
-            // A mark is read upright, so the upload's other turns do not come into question.
-            let recorded = PerceptualHash::from_bytes(*recorded.hash.as_bytes());
-            let distance = hashes[0].distance(&recorded);
-            if distance <= MATCH_DISTANCE_MAX {
-                WatermarkStanding::SameImage {
-                    leaf_index,
-                    distance,
-                }
-            } else {
-                WatermarkStanding::OtherImage {
-                    leaf_index,
-                    distance,
-                }
-            }
-        }
-        _ => WatermarkStanding::NotCompared { leaf_index },
+    let recorded = stated
+        .perceptual_hash
+        .filter(|recorded| recorded.quality >= MATCH_QUALITY_MIN);
+    let compared = recorded.and_then(|recorded| {
+        let recorded = PerceptualHash::from_bytes(*recorded.hash.as_bytes());
+        let telling = looks
+            .iter()
+            .filter(|(_, quality)| *quality >= MATCH_QUALITY_MIN);
+        telling.map(|(hash, _)| hash.distance(&recorded)).min()
+    });
+    match compared {
+        None => WatermarkStanding::NotCompared { leaf_index },
+        Some(distance) if distance <= MATCH_DISTANCE_MAX => WatermarkStanding::SameImage {
+            leaf_index,
+            distance,
+        },
+        Some(distance) => WatermarkStanding::OtherImage {
+            leaf_index,
+            distance,
+        },
     }
 }
 
