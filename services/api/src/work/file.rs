@@ -150,10 +150,11 @@ impl ManifestText {
                 }
                 signer.sign(file, &statement)
             }
-            signed => {
+            Ok(signed) => {
                 authority.conclude(None);
-                signed
+                Ok(signed)
             }
+            Err(error) => Err(error),
         }
     }
 }
