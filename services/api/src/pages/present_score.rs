@@ -128,7 +128,12 @@ pub(super) fn evidence(assessment: &Assessment) -> Vec<EvidenceView> {
     let recorded = |finding: &Evidence| {
         matches!(
             finding,
-            Evidence::OwnEntry { .. } | Evidence::NearMatch { .. }
+            Evidence::OwnEntry { .. }
+                | Evidence::NearMatch { .. }
+                | Evidence::NoiseWatermark {
+                    standing: WatermarkStanding::SameImage { .. },
+                    ..
+                }
         )
     };
     if !has(recorded) {
