@@ -18,5 +18,6 @@ mod pages;
 mod refusals;
 mod score;
 mod sdapi;
+mod search;
 mod watermark;
 mod witness;

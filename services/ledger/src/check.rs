@@ -36,6 +36,7 @@ struct Stored {
     model_name: Option<String>,
     model_digest: Option<Vec<u8>>,
     verdict: Option<String>,
+    prompt_commitment: Option<Vec<u8>>,
     perceptual_hash: Option<Vec<u8>>,
     perceptual_quality: Option<i16>,
     watermark_id: Option<i64>,
@@ -358,7 +359,7 @@ async fn load_page(connection: &mut PgConnection, first: i64) -> Result<Vec<Stor
         Stored,
         r#"SELECT leaf_index, leaf_hash, envelope, kind, request_id, image_index, client,
                   created_at_ms, image_sha256, pixel_sha256, model_name, model_digest, verdict,
-                  hash AS "perceptual_hash?", quality AS "perceptual_quality?",
+                  prompt_commitment, hash AS "perceptual_hash?", quality AS "perceptual_quality?",
                   watermark_id AS "watermark_id?"
            FROM entries LEFT JOIN perceptual_hashes USING (leaf_index)
                         LEFT JOIN watermarks USING (leaf_index)
@@ -429,6 +430,7 @@ impl Stored {
             && self.model_name == projection.model_name
             && self.model_digest == projection.model_digest
             && self.verdict == projection.verdict
+            && self.prompt_commitment == projection.prompt_commitment
             && self.perceptual_hash.clone().zip(self.perceptual_quality)
                 == projection.perceptual_hash
             && self.watermark_id == projection.watermark_id

@@ -166,6 +166,7 @@ pub(crate) struct Projection {
     pub model_name: Option<String>,
     pub model_digest: Option<Vec<u8>>,
     pub verdict: Option<String>,
+    pub prompt_commitment: Option<Vec<u8>>,
     /// The perceptual hash and its quality; kept in a table of its own.
     pub perceptual_hash: Option<(Vec<u8>, i16)>,
     /// The id of the watermark; kept in a table of its own.
@@ -187,6 +188,7 @@ impl Projection {
             model_name: None,
             model_digest: None,
             verdict: None,
+            prompt_commitment: None,
             perceptual_hash: None,
             watermark_id: None,
         };
@@ -197,6 +199,7 @@ impl Projection {
                 projection.pixel_sha256 = bytes(&generation.image.pixel_sha256);
                 projection.model_name = Some(generation.model.name.clone());
                 projection.model_digest = bytes(&generation.model.digest);
+                projection.prompt_commitment = bytes(&generation.prompt_commitment);
                 let details = generation.details.as_ref();
                 let stated = details.and_then(|details| details.perceptual_hash);
                 projection.perceptual_hash = stated

@@ -230,6 +230,18 @@ pub enum LedgerError {
         /// The limit.
         entries_max: usize,
     },
+    /// Images like that of an entry which does not exist, or states no perceptual hash.
+    #[error("no entry {leaf_index} states a perceptual hash that images could be compared with")]
+    NoPerceptualHash {
+        /// The entry.
+        leaf_index: LeafIndex,
+    },
+    /// A key was asked for that never signed here.
+    #[error("no key {key:?} has signed entries of this log")]
+    UnknownKey {
+        /// The key as it was named.
+        key: String,
+    },
     /// A page was asked for that is empty or over its limit.
     #[error("a page has 1 to {page_entries_max} entries")]
     PageSize {

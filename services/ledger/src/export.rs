@@ -90,6 +90,7 @@ impl EntryWalk {
         }
         let tree_size = to_i64(self.checkpoint.unverified().tree_size.get(), "tree size")?;
         let range = Range::new(Order::Ascending, self.after, tree_size)?;
+        let range = self.ledger.signed_range(&self.filter, range).await?;
         let limit = i64::from(PAGE_ENTRIES_MAX);
         let rows = self
             .ledger

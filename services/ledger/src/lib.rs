@@ -65,4 +65,4 @@ pub use jobs::{
     JobHintsReceiver, JobId, JobLimits, JobProgress, JobQueue, JobState, NewJob, WorkerTerms,
 };
 pub use near::NearWatch;
-pub use search::{EntryFilter, NEAR_ENTRIES_MAX, Near, Order, PAGE_ENTRIES_MAX, Page};
+pub use search::{EntryFilter, Likeness, NEAR_ENTRIES_MAX, Near, Order, PAGE_ENTRIES_MAX, Page};

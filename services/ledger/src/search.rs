@@ -1,7 +1,7 @@
 //! Searching entries, page by page along the leaf index. Each page names the checkpoint that it is
 //! complete for.
 
-use provenance::{Digest, LeafIndex, SignedCheckpoint};
+use provenance::{Digest, Entry, LeafIndex, SignedCheckpoint};
 
 use crate::connect::Ledger;
 use crate::entries::{EntryRow, leaf_index_of, to_i64};
@@ -22,11 +22,20 @@ pub enum Order {
     Ascending,
 }
 
+/// What images are to look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Likeness {
+    /// This perceptual hash.
+    Hash([u8; 32]),
+    /// The image of this entry, by the perceptual hash that it states.
+    Entry(LeafIndex),
+}
+
 /// A perceptual hash and how many of its 256 bits may differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Near {
-    /// The hash.
-    pub hash: [u8; 32],
+    /// Whose hash.
+    pub to: Likeness,
     /// Most bits that differ, at most [`provenance::NEAR_DISTANCE_MAX`].
     pub distance_max: u32,
 }
@@ -52,8 +61,12 @@ pub struct EntryFilter {
     pub image_sha256: Option<Digest>,
     /// Digest of the decoded pixels.
     pub pixel_sha256: Option<Digest>,
+    /// Commitment to the prompt.
+    pub prompt_commitment: Option<Digest>,
     /// Verdict, as the canonical bytes spell it.
     pub verdict: Option<String>,
+    /// Name and id of the key that signed.
+    pub key: Option<String>,
     /// Perceptual hash of the image.
     pub near: Option<Near>,
     /// Which way the pages run.
@@ -115,6 +128,7 @@ impl Ledger {
         };
         let tree_size = to_i64(checkpoint.unverified().tree_size.get(), "tree size")?;
         let range = Range::new(filter.order, after, tree_size)?;
+        let range = self.signed_range(filter, range).await?;
         // One more than asked for tells whether there is a next page.
         let mut rows = self
             .matching_rows(filter, &range, i64::from(limit) + 1)
@@ -168,9 +182,10 @@ impl Ledger {
                  AND ($11::bytea IS NULL OR pixel_sha256 = $11)
                  AND ($12::text IS NULL OR verdict = $12)
                  AND ($13::bigint[] IS NULL OR leaf_index = ANY($13))
-               ORDER BY CASE WHEN $14 THEN leaf_index END ASC,
-                        CASE WHEN NOT $14 THEN leaf_index END DESC
-               LIMIT $15"#,
+                 AND ($14::bytea IS NULL OR prompt_commitment = $14)
+               ORDER BY CASE WHEN $15 THEN leaf_index END ASC,
+                        CASE WHEN NOT $15 THEN leaf_index END DESC
+               LIMIT $16"#,
             range.from,
             range.until,
             time(filter.created_from_ms)? as Option<i64>,
@@ -184,6 +199,7 @@ impl Ledger {
             bytes(&filter.pixel_sha256) as Option<Vec<u8>>,
             filter.verdict.as_deref() as Option<&str>,
             near.as_deref() as Option<&[i64]>,
+            bytes(&filter.prompt_commitment) as Option<Vec<u8>>,
             filter.order == Order::Ascending,
             limit
         )
@@ -196,7 +212,11 @@ impl Ledger {
 impl Ledger {
     /// The entries within a perceptual distance, all of them.
     async fn near_leaf_indexes(&self, near: &Near) -> Result<Vec<i64>, LedgerError> {
-        let found = self.find_near(&[near.hash], near.distance_max).await?;
+        let hash = match near.to {
+            Likeness::Hash(hash) => hash,
+            Likeness::Entry(leaf_index) => self.stated_hash(leaf_index).await?,
+        };
+        let found = self.find_near(&[hash], near.distance_max).await?;
         let found = found.into_iter().flatten();
         let leaf_indexes = found
             .map(|neighbour| to_i64(neighbour.leaf_index, "leaf index"))
@@ -208,9 +228,51 @@ impl Ledger {
         }
         Ok(leaf_indexes)
     }
+
+    /// The perceptual hash that a published entry states.
+    async fn stated_hash(&self, leaf_index: LeafIndex) -> Result<[u8; 32], LedgerError> {
+        let recorded = match self.entry(leaf_index).await {
+            Ok(recorded) => Some(recorded.entry),
+            Err(LedgerError::NoSuchEntry { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let details = match &recorded {
+            Some(Entry::Generation(generation)) => generation.details.as_ref(),
+            _ => None,
+        };
+        let stated = details.and_then(|details| details.perceptual_hash);
+        stated
+            .map(|stated| *stated.hash.as_bytes())
+            .ok_or(LedgerError::NoPerceptualHash { leaf_index })
+    }
+
+    /// The part of a range where the key asked for signed.
+    pub(crate) async fn signed_range(
+        &self,
+        filter: &EntryFilter,
+        range: Range,
+    ) -> Result<Range, LedgerError> {
+        let Some(asked) = &filter.key else {
+            return Ok(range);
+        };
+        let history = self.key_history().await?;
+        let key = history
+            .key(asked)
+            .ok_or_else(|| LedgerError::UnknownKey { key: asked.clone() })?;
+        let from = to_i64(key.from.get(), "leaf index")?;
+        let until = key.until.map(|last| to_i64(last.get(), "leaf index"));
+        Ok(Range {
+            from: range.from.max(from),
+            until: match until.transpose()? {
+                Some(last) => range.until.min(last.saturating_add(1)),
+                None => range.until,
+            },
+        })
+    }
 }
 
 /// The leaf indexes that a page may hold: from, and until but without.
+#[derive(Clone, Copy)]
 pub(crate) struct Range {
     from: i64,
     until: i64,

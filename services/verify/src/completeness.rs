@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use provenance::{Checkpoint, Digest, ExportManifest, LeafIndex, PublicKeys, SignedCheckpoint};
+use provenance::tile::{TILE_WIDTH, TileLevel};
+use provenance::{
+    Checkpoint, Digest, Envelope, ExportManifest, LeafIndex, PublicKeys, SignedCheckpoint, Tile,
+    TreeSize,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -14,6 +18,7 @@ use crate::ledger::Ledger;
 use crate::report::{Check, Reason, Report};
 use crate::search::Search;
 use crate::tile_folder::TileFolder;
+use crate::walk::Stop;
 
 const CHECK: &str = "completeness";
 /// A page has at most 500 entries of a few kilobytes, each beside its statement.
@@ -274,8 +279,15 @@ impl Log<'_> {
             heads: &heads,
             show_progress: self.show_progress,
         };
+        let search = match with_hash(search, &folder, size)? {
+            Ok(search) => search,
+            Err(reason) => {
+                report.add(Check::failed(CHECK, reason));
+                return Ok(None);
+            }
+        };
         let mut met_search = Vec::new();
-        ledger.check_folder(&folder, report, &mut |met| {
+        let keys = ledger.check_folder(&folder, report, &mut |met| {
             if size.contains(met.leaf_index) && search.is_met_by(&met.entry) {
                 met_search.push(Found {
                     leaf_index: met.leaf_index,
@@ -289,6 +301,53 @@ impl Log<'_> {
             report.add(Check::not_checked(CHECK, reason));
             return Ok(None);
         }
-        Ok(Some(met_search))
+        let mut signed = Vec::with_capacity(met_search.len());
+        for found in met_search {
+            match search.is_signed_as_asked(&keys, found.leaf_index) {
+                Ok(true) => signed.push(found),
+                Ok(false) => {}
+                Err(reason) => {
+                    report.add(Check::failed(CHECK, reason));
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(signed))
     }
+}
+
+/// The search with the perceptual hash of the entry that it names, where it names one. The entry is verified
+/// with all others later on.
+fn with_hash(
+    search: &Search,
+    folder: &TileFolder,
+    size: TreeSize,
+) -> Result<Result<Search, Reason>, InputError> {
+    let Some(place) = search.like_entry() else {
+        return Ok(Ok(search.clone()));
+    };
+    let none = || {
+        let detail = format!("entry {place} has no image that others could be like");
+        Reason::new("unknown-condition", detail)
+    };
+    if !size.contains(place) {
+        return Ok(Err(none()));
+    }
+    let width = u64::from(TILE_WIDTH);
+    let (index, offset) = (place.get() / width, place.get() % width);
+    let entries = (size.get() - index * width).min(width);
+    let entries = u16::try_from(entries).expect("a tile's width is small");
+    let bundle = Tile::new(TileLevel::Entries, index, entries).expect("a tile that holds an entry");
+    let leaves = match folder.entries(bundle) {
+        Ok(leaves) => leaves,
+        Err(Stop::Entry(reason)) => return Ok(Err(reason)),
+        Err(Stop::Reading(error)) => return Err(error),
+    };
+    let leaf = usize::try_from(offset)
+        .ok()
+        .and_then(|offset| leaves.get(offset));
+    let entry = leaf.and_then(|leaf| Envelope::parse(leaf).ok()?.unverified_entry().ok());
+    Ok(entry
+        .and_then(|entry| search.clone().like(&entry))
+        .ok_or_else(none))
 }

@@ -1,6 +1,9 @@
 //! A search of the service, done again over entries that were read offline.
 
-use provenance::{Digest, Entry, LeafIndex, RecordedVerdict};
+use media::PerceptualHash;
+use provenance::{
+    Digest, Entry, GenerationDetails, KeyHistory, LeafIndex, NEAR_DISTANCE_MAX, RecordedVerdict,
+};
 
 use crate::report::Reason;
 
@@ -8,7 +11,7 @@ use crate::report::Reason;
 const LIMIT_DEFAULT: usize = 50;
 
 /// The conditions of a search, all of which must hold, and which part of what meets them is asked for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Search {
     created_from_ms: Option<u64>,
     created_until_ms: Option<u64>,
@@ -19,10 +22,22 @@ pub struct Search {
     model_digest: Option<Digest>,
     image_sha256: Option<Digest>,
     pixel_sha256: Option<Digest>,
+    prompt_commitment: Option<Digest>,
     verdict: Option<String>,
+    key: Option<String>,
+    like: Option<Likeness>,
+    distance: Option<u32>,
     after: Option<u64>,
     limit: Option<usize>,
     ascending: bool,
+}
+
+/// What images are to look like.
+#[derive(Clone, Copy, Debug)]
+enum Likeness {
+    Hash(PerceptualHash),
+    /// The image of this entry, whose hash is not known yet.
+    Entry(LeafIndex),
 }
 
 impl Search {
@@ -37,6 +52,13 @@ impl Search {
         let mut search = Self::default();
         for (name, value) in parameters {
             search.take(name, value)?;
+        }
+        let distance = search.distance;
+        if distance.is_some_and(|most| search.like.is_none() || most > NEAR_DISTANCE_MAX) {
+            let detail = format!(
+                "a distance belongs to a perceptual hash or an entry, and is at most {NEAR_DISTANCE_MAX}"
+            );
+            return Err(Reason::new("unknown-condition", detail));
         }
         Ok(search)
     }
@@ -59,7 +81,18 @@ impl Search {
             "model_digest" => self.model_digest = digest()?,
             "image_sha256" => self.image_sha256 = digest()?,
             "pixel_sha256" => self.pixel_sha256 = digest()?,
+            "prompt_commitment" => self.prompt_commitment = digest()?,
             "verdict" => self.verdict = text(),
+            "key" => self.key = text(),
+            "perceptual_hash" if self.like.is_none() => {
+                let hash = value.parse().map_err(|_| refused())?;
+                self.like = Some(Likeness::Hash(hash));
+            }
+            "near_entry" if self.like.is_none() => {
+                let place = value.parse().map_err(|_| refused())?;
+                self.like = Some(Likeness::Entry(LeafIndex::new(place)));
+            }
+            "distance" => self.distance = Some(value.parse().map_err(|_| refused())?),
             "after" => self.after = number()?,
             "limit" => self.limit = Some(value.parse().map_err(|_| refused())?),
             "order" if value == "asc" => self.ascending = true,
@@ -69,7 +102,50 @@ impl Search {
         Ok(())
     }
 
-    /// Whether an entry meets every condition.
+    /// The entry whose image is asked for others like it, while its hash is not known.
+    pub fn like_entry(&self) -> Option<LeafIndex> {
+        match self.like {
+            Some(Likeness::Entry(place)) => Some(place),
+            _ => None,
+        }
+    }
+
+    /// The search for images like that of this entry, by the hash that it states; none where it states none.
+    pub fn like(self, entry: &Entry) -> Option<Self> {
+        let hash = About::of(entry).perceptual_hash?;
+        Some(Self {
+            like: Some(Likeness::Hash(hash)),
+            ..self
+        })
+    }
+
+    /// Whether the entry at this place was signed by the key asked for.
+    ///
+    /// # Errors
+    /// Refuses a key that never signed in this log: a service would have too.
+    pub fn is_signed_as_asked(&self, keys: &KeyHistory, place: LeafIndex) -> Result<bool, Reason> {
+        let Some(asked) = &self.key else {
+            return Ok(true);
+        };
+        let key = keys.key(asked).ok_or_else(|| {
+            let detail = format!("no key {asked} has signed entries of this log");
+            Reason::new("unknown-condition", detail)
+        })?;
+        Ok(key.from <= place && key.until.is_none_or(|until| place <= until))
+    }
+
+    fn is_like(&self, found: Option<PerceptualHash>) -> bool {
+        match self.like {
+            None => true,
+            // An entry's hash is looked up before entries are compared with it.
+            Some(Likeness::Entry(_)) => false,
+            Some(Likeness::Hash(asked)) => found.is_some_and(|found| {
+                asked.distance(&found) <= self.distance.unwrap_or(NEAR_DISTANCE_MAX)
+            }),
+        }
+    }
+
+    /// Whether an entry meets every condition that it can be asked by itself.
     pub fn is_met_by(&self, entry: &Entry) -> bool {
         let time = entry.created_at_ms();
         let about = About::of(entry);
@@ -88,6 +164,8 @@ impl Search {
             && same_digest(self.model_digest, about.model_digest)
             && same_digest(self.image_sha256, about.image_sha256)
             && same_digest(self.pixel_sha256, about.pixel_sha256)
+            && same_digest(self.prompt_commitment, about.prompt_commitment)
+            && self.is_like(about.perceptual_hash)
     }
 
     /// The page of this search, from the places of all entries that meet the conditions, oldest first;
@@ -118,6 +196,8 @@ struct About<'a> {
     model_digest: Option<Digest>,
     image_sha256: Option<Digest>,
     pixel_sha256: Option<Digest>,
+    prompt_commitment: Option<Digest>,
+    perceptual_hash: Option<PerceptualHash>,
     verdict: Option<&'static str>,
 }
 
@@ -130,6 +210,8 @@ impl<'a> About<'a> {
                 model_digest: Some(entry.model.digest),
                 image_sha256: Some(entry.image.sha256),
                 pixel_sha256: Some(entry.image.pixel_sha256),
+                prompt_commitment: Some(entry.prompt_commitment),
+                perceptual_hash: entry.details.as_ref().and_then(stated_hash),
                 verdict: None,
             },
             Entry::Score(entry) => Self {
@@ -138,6 +220,8 @@ impl<'a> About<'a> {
                 model_digest: Some(entry.detector.digest),
                 image_sha256: None,
                 pixel_sha256: None,
+                prompt_commitment: None,
+                perceptual_hash: None,
                 verdict: Some(match entry.verdict {
                     RecordedVerdict::LikelyGenerated => "likely_generated",
                     RecordedVerdict::LikelyNotGenerated => "likely_not_generated",
@@ -150,10 +234,17 @@ impl<'a> About<'a> {
                 model_digest: None,
                 image_sha256: None,
                 pixel_sha256: None,
+                prompt_commitment: None,
+                perceptual_hash: None,
                 verdict: None,
             },
         }
     }
+}
+
+fn stated_hash(details: &GenerationDetails) -> Option<PerceptualHash> {
+    let stated = details.perceptual_hash?;
+    Some(PerceptualHash::from_bytes(*stated.hash.as_bytes()))
 }
 
 #[cfg(test)]
@@ -186,6 +277,10 @@ mod tests {
             ("order", "random"),
             ("limit", "-1"),
             ("model_digest", "12"),
+            ("perceptual_hash", "12"),
+            ("near_entry", "-1"),
+            ("distance", "5"),
+            ("prompt_commitment", "x"),
         ] {
             let refused = Search::parse([(name, value)]).unwrap_err();
             assert_eq!(refused.code, "unknown-condition");

@@ -1,19 +1,19 @@
 //! `retrace ledger export`
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write, stdout};
 use std::path::PathBuf;
 
 use api::config::EngineOptions;
 use api::startup::Storage;
-use api::work::{Export, ExportOrder};
+use api::work::{Export, ExportOrder, WorkError};
 use clap::{Args, ValueEnum};
-use ledger::EntryFilter;
+use ledger::Order;
 use provenance::{ExportEncoding, TreeSize};
 
 use super::environment::StateArgs;
 use super::failure::Failure;
+use super::search::SearchArgs;
 use super::{Outcome, cannot_write};
 
 /// Arguments of `retrace ledger export`.
@@ -25,15 +25,8 @@ pub struct ExportArgs {
     /// File to write; standard output when left out
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Only entries of this kind: generation or score
-    #[arg(long)]
-    kind: Option<String>,
-    /// Only entries of this client
-    #[arg(long)]
-    client: Option<String>,
-    /// Only entries of this generator or detector
-    #[arg(long)]
-    model: Option<String>,
+    #[command(flatten)]
+    search: SearchArgs,
     /// Export under the checkpoint of this tree size [default: the newest]
     #[arg(long, value_name = "N")]
     tree_size: Option<u64>,
@@ -52,7 +45,7 @@ impl ExportArgs {
     /// Writes the export.
     pub fn run(self) -> Outcome {
         let config = self.state.config(EngineOptions::default());
-        let order = self.order();
+        let order = self.order()?;
         let mut output: Box<dyn Write> = match &self.output {
             Some(path) => {
                 let file = File::create(path).map_err(|error| {
@@ -70,30 +63,17 @@ impl ExportArgs {
         })
     }
 
-    fn order(&self) -> ExportOrder {
-        let given = [
-            ("kind", &self.kind),
-            ("client", &self.client),
-            ("model", &self.model),
-        ];
-        let conditions: BTreeMap<String, String> = given
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
-            .collect();
-        ExportOrder {
+    fn order(&self) -> Result<ExportOrder, WorkError> {
+        let conditions = self.search.conditions();
+        Ok(ExportOrder {
             encoding: match self.encoding {
                 Encoding::Ndjson => ExportEncoding::Ndjson,
                 Encoding::Csv => ExportEncoding::Csv,
             },
-            filter: EntryFilter {
-                kind: self.kind.clone(),
-                client: self.client.clone(),
-                model_name: self.model.clone(),
-                ..EntryFilter::default()
-            },
-            conditions,
+            filter: conditions.filter(Order::Ascending)?,
+            conditions: conditions.stated(),
             tree_size: self.tree_size.map(TreeSize::new),
-        }
+        })
     }
 }
 

@@ -36,7 +36,7 @@ pub struct LedgerArgs {
 enum LedgerCommand {
     /// Write all entries of a search to a file, with a signed manifest as its last line
     #[command(after_help = EXPORT)]
-    Export(super::export::ExportArgs),
+    Export(Box<super::export::ExportArgs>),
     /// Write everything in the database into a new folder, in one snapshot
     #[command(after_help = super::backup::BACKUP)]
     Backup(super::backup::BackupArgs),

@@ -19,6 +19,7 @@ mod picture_list;
 mod progress;
 mod score;
 mod score_table;
+mod search;
 mod serve;
 mod trace;
 mod train;

@@ -2,13 +2,14 @@
 
 use ::ledger::{EntryFilter, Page, Scope};
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpResponse, ResponseError, web};
 use provenance::LeafIndex;
 
 use super::search::{DigestOf, SearchFields};
 use super::view::{LedgerPage, Place};
-use super::visitor::{PageError, Visitor, shown, shown_error};
+use super::visitor::{PageError, Visitor, shown};
 use super::{present, respond};
+use crate::problem::Problem;
 use crate::work::{self, WorkError};
 
 /// Rows of one page.
@@ -22,7 +23,7 @@ pub(super) async fn show(
     visitor.require(Scope::Audit)?;
     let mut page = LedgerPage {
         frame: visitor.frame("Ledger", Place::Ledger),
-        search: fields.form(),
+        search: fields.form(&[]),
         rows: Vec::new(),
         checkpoint: None,
         next: None,
@@ -31,19 +32,15 @@ pub(super) async fn show(
         problem: None,
     };
     match work::key_history(&visitor.state).await {
-        Ok(history) => page.keys = history.keys().iter().map(present::signing_key).collect(),
-        Err(error) => {
-            let (status, problem) = shown_error(error);
-            page.problem = Some(problem);
-            return Ok(respond::page(status, &page));
+        Ok(history) => {
+            page.search = fields.form(history.keys());
+            page.keys = history.keys().iter().map(present::signing_key).collect();
         }
+        Err(error) => return Ok(refuse(page, &Problem::from(error))),
     }
     let filter = match fields.parse() {
         Ok(filter) => filter,
-        Err(problem) => {
-            page.problem = Some(shown(&problem));
-            return Ok(respond::page(StatusCode::BAD_REQUEST, &page));
-        }
+        Err(problem) => return Ok(refuse(page, &problem)),
     };
     match find(&visitor, &fields, filter).await {
         Ok((found, by)) => {
@@ -55,12 +52,36 @@ pub(super) async fn show(
             page.next = found.next.map(|next| fields.link(Some(next.get()), by));
             Ok(respond::page(StatusCode::OK, &page))
         }
-        Err(error) => {
-            let (status, problem) = shown_error(error);
-            page.problem = Some(problem);
-            Ok(respond::page(status, &page))
-        }
+        Err(error) => Ok(refuse(page, &Problem::from(error))),
     }
+}
+
+/// Shows the form again, with the reason beside the field that was refused where there is one.
+fn refuse(mut page: LedgerPage, problem: &Problem) -> HttpResponse {
+    let status = problem.status_code();
+    match problem.parameter.and_then(field) {
+        Some(field) => page.search.refused = Some((field, shown(problem).detail)),
+        None => page.problem = Some(shown(problem)),
+    }
+    respond::page(status, &page)
+}
+
+/// The field of the form that a parameter of the search comes from.
+fn field(parameter: &str) -> Option<&'static str> {
+    let fields = [
+        ("from", "from"),
+        ("to", "to"),
+        ("kind", "kind"),
+        ("verdict", "verdict"),
+        ("key", "key"),
+        ("digest", "digest"),
+        ("prompt_commitment", "prompt"),
+        ("perceptual_hash", "like"),
+        ("near_entry", "like"),
+        ("distance", "distance"),
+    ];
+    let named = fields.into_iter().find(|(name, _)| *name == parameter);
+    named.map(|(_, field)| field)
 }
 
 /// Searches; a digest is looked up as that of a file first, then as that of pixels.

@@ -1,13 +1,14 @@
 //! The ledger's search form.
 
-use ::ledger::EntryFilter;
+use ::ledger::{EntryFilter, Order};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use provenance::Digest;
+use provenance::{Digest, EntryKey, NEAR_DISTANCE_MAX};
 use serde::{Deserialize, Serialize};
 
 use super::view::{Choice, SearchForm};
 use crate::problem::Problem;
+use crate::work::Conditions;
 
 /// Kinds of entries, as the canonical bytes spell them, with the words of the page.
 const KINDS: [(&str, &str); 5] = [
@@ -16,6 +17,13 @@ const KINDS: [(&str, &str); 5] = [
     ("score", "Scores"),
     ("key_succession", "New keys"),
     ("key_revocation", "Revoked keys"),
+];
+/// Verdicts, as the canonical bytes spell them, with the words of the page.
+const VERDICTS: [(&str, &str); 4] = [
+    ("", "Any"),
+    ("likely_generated", "Likely generated"),
+    ("likely_not_generated", "Likely not generated"),
+    ("inconclusive", "Inconclusive"),
 ];
 
 /// What a digest is of.
@@ -38,6 +46,16 @@ pub(super) struct SearchFields {
     client: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     digest: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    verdict: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    key: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    prompt: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    like: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    distance: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     from: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -70,47 +88,109 @@ impl SearchFields {
             let detail = "a digest has 64 hexadecimal digits";
             return Err(Problem::invalid("digest", detail));
         }
-        if !KINDS.iter().any(|(kind, _)| *kind == self.kind) {
-            return Err(Problem::invalid(
-                "kind",
-                "the kind is generation, score, key_succession or key_revocation",
-            ));
-        }
-        Ok(EntryFilter {
+        let (perceptual_hash, near_entry) = self.like()?;
+        let conditions = Conditions {
             created_from_ms: time("from", &self.from)?,
             created_until_ms: time("to", &self.to)?,
             kind: text(&self.kind),
             client: text(&self.client),
-            model_name: text(&self.model),
-            ..EntryFilter::default()
-        })
+            model: text(&self.model),
+            verdict: text(&self.verdict),
+            key: text(&self.key),
+            prompt_commitment: self.prompt()?,
+            // The form always sends the distance; without anything to resemble it says nothing.
+            distance: match perceptual_hash.is_some() || near_entry.is_some() {
+                true => self.distance()?,
+                false => None,
+            },
+            perceptual_hash,
+            near_entry,
+            ..Conditions::default()
+        };
+        Ok(conditions.filter(Order::Descending)?)
     }
 
-    /// The form as it was sent.
-    pub(super) fn form(&self) -> SearchForm {
-        let kinds = KINDS.iter().map(|(value, label)| Choice {
-            value: (*value).to_owned(),
-            label: (*label).to_owned(),
-            selected: *value == self.kind,
-        });
+    fn prompt(&self) -> Result<Option<String>, Problem> {
+        let Some(text) = text(&self.prompt) else {
+            return Ok(None);
+        };
+        let commitment: Result<Digest, _> = text.to_ascii_lowercase().parse();
+        let commitment = commitment.map_err(|_| {
+            let detail = "a prompt commitment has 64 hexadecimal digits";
+            Problem::invalid("prompt_commitment", detail)
+        })?;
+        Ok(Some(commitment.to_string()))
+    }
+
+    /// What images are to resemble: a perceptual hash, or the image of an entry.
+    fn like(&self) -> Result<(Option<String>, Option<u64>), Problem> {
+        let refused = || {
+            let detail = "name the entry of an image by its number, or a PDQ hash by its 64 hexadecimal digits";
+            Problem::invalid("near_entry", detail)
+        };
+        match text(&self.like) {
+            None => Ok((None, None)),
+            Some(hash) if hash.len() == 64 => Ok((Some(hash), None)),
+            Some(number) => Ok((None, Some(number.parse().map_err(|_| refused())?))),
+        }
+    }
+
+    fn distance(&self) -> Result<Option<u32>, Problem> {
+        let refused = |_| {
+            let detail = format!("a number from 0 to {NEAR_DISTANCE_MAX}");
+            Problem::invalid("distance", detail)
+        };
+        text(&self.distance)
+            .map(|number| number.parse().map_err(refused))
+            .transpose()
+    }
+
+    /// The form as it was sent. Its choice of keys is that of the log.
+    pub(super) fn form(&self, keys: &[EntryKey]) -> SearchForm {
+        let choices = |words: &[(&str, &str)], chosen: &str| -> Vec<Choice> {
+            let choice = |(value, label): &(&str, &str)| Choice {
+                value: (*value).to_owned(),
+                label: (*label).to_owned(),
+                selected: *value == chosen,
+            };
+            words.iter().map(choice).collect()
+        };
+        let names: Vec<String> = keys.iter().map(|key| key.verifier.key_id()).collect();
+        let names: Vec<(&str, &str)> = std::iter::once(("", "Any"))
+            .chain(names.iter().map(|name| (&name[..], &name[..])))
+            .collect();
         let conditions = [
             &self.kind,
             &self.model,
             &self.client,
             &self.digest,
+            &self.verdict,
+            &self.key,
+            &self.prompt,
+            &self.like,
             &self.from,
             &self.to,
         ];
         SearchForm {
-            kinds: kinds.collect(),
+            kinds: choices(&KINDS, &self.kind),
+            verdicts: choices(&VERDICTS, &self.verdict),
+            keys: choices(&names, &self.key),
             model: self.model.clone(),
             client: self.client.clone(),
             digest: self.digest.clone(),
+            prompt: self.prompt.clone(),
+            like: self.like.clone(),
+            distance: match text(&self.distance) {
+                Some(distance) => distance,
+                None => NEAR_DISTANCE_MAX.to_string(),
+            },
+            distance_max: NEAR_DISTANCE_MAX,
             from: self.from.clone(),
             to: self.to.clone(),
             active: conditions
                 .iter()
                 .any(|condition| !condition.trim().is_empty()),
+            refused: None,
         }
     }
 
@@ -150,6 +230,9 @@ fn time(parameter: &'static str, field: &str) -> Result<Option<u64>, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use ::ledger::{Likeness, Near};
+    use provenance::LeafIndex;
+
     use super::*;
 
     fn fields(query: &str) -> SearchFields {
@@ -160,7 +243,7 @@ mod tests {
     fn an_empty_form_searches_for_everything() {
         let fields = fields("kind=&model=&client=+&digest=&from=&to=");
         assert_eq!(fields.parse().unwrap(), EntryFilter::default());
-        assert!(!fields.form().active);
+        assert!(!fields.form(&[]).active);
     }
 
     #[test]
@@ -179,6 +262,12 @@ mod tests {
             ("kind=banana", "kind"),
             ("from=yesterday", "from"),
             ("to=1950-01-01T00:00", "to"),
+            ("verdict=certain", "verdict"),
+            ("prompt=12", "prompt_commitment"),
+            ("like=abc", "near_entry"),
+            ("like=-1", "near_entry"),
+            ("like=3&distance=32", "distance"),
+            ("like=3&distance=few", "distance"),
         ] {
             assert_eq!(
                 fields(query).parse().unwrap_err().parameter,
@@ -186,6 +275,22 @@ mod tests {
                 "{query}"
             );
         }
+    }
+
+    #[test]
+    fn images_are_compared_with_an_entry_or_with_a_hash() {
+        let near = |query: &str| fields(query).parse().unwrap().near;
+        let like = |to, distance_max| Some(Near { to, distance_max });
+        let entry = Likeness::Entry(LeafIndex::new(7));
+        assert_eq!(near("like=7&distance=10"), like(entry, 10));
+        assert_eq!(near("like=+7+&distance="), like(entry, NEAR_DISTANCE_MAX));
+        let hash = format!("like={}", "aB".repeat(32));
+        assert_eq!(
+            near(&hash),
+            like(Likeness::Hash([0xab; 32]), NEAR_DISTANCE_MAX)
+        );
+        // The form sends its distance with every search.
+        assert_eq!(near("kind=score&distance=31"), None);
     }
 
     #[test]

@@ -334,13 +334,29 @@ pub(crate) struct ReviewPage {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SearchForm {
     pub(crate) kinds: Vec<Choice>,
+    pub(crate) verdicts: Vec<Choice>,
+    pub(crate) keys: Vec<Choice>,
     pub(crate) model: String,
     pub(crate) client: String,
     pub(crate) digest: String,
+    pub(crate) prompt: String,
+    pub(crate) like: String,
+    pub(crate) distance: String,
+    pub(crate) distance_max: u32,
     pub(crate) from: String,
     pub(crate) to: String,
     /// Whether any condition was set.
     pub(crate) active: bool,
+    /// The field that was refused, and why.
+    pub(crate) refused: Option<(&'static str, String)>,
+}
+
+impl SearchForm {
+    /// Why this field was refused, if it was.
+    pub(crate) fn refusal(&self, field: &str) -> Option<&str> {
+        let (refused, why) = self.refused.as_ref()?;
+        (*refused == field).then_some(why)
+    }
 }
 
 /// One row of the ledger's table.

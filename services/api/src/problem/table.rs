@@ -215,6 +215,8 @@ impl From<LedgerError> for Problem {
             LedgerError::Distance { .. } | LedgerError::TooNear { .. } => {
                 Problem::invalid("distance", error.to_string())
             }
+            LedgerError::NoPerceptualHash { .. } => Problem::invalid("near_entry", error.to_string()),
+            LedgerError::UnknownKey { .. } => Problem::invalid("key", error.to_string()),
             LedgerError::JobKeyConflict => {
                 Problem::new(kinds::IDEMPOTENCY_CONFLICT, error.to_string())
             }

@@ -5,9 +5,8 @@ use actix_web::http::header::{
     DispositionType,
 };
 use actix_web::{HttpResponse, web};
-use ledger::{EntryFilter, Near, Order, Scope};
-use media::PerceptualHash;
-use provenance::{Digest, LeafIndex, NEAR_DISTANCE_MAX, TreeSize};
+use ledger::{EntryFilter, Order, Scope};
+use provenance::{LeafIndex, TreeSize};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -15,18 +14,13 @@ use super::wire::{CheckpointBody, EntryBody, hexadecimal};
 use crate::access::Caller;
 use crate::problem::{Problem, ProblemBody};
 use crate::state::AppState;
-use crate::work;
+use crate::work::{self, Conditions};
 
 /// Entries of a page when the request names no number.
 const LIMIT_DEFAULT: u32 = 50;
 
 /// What is recorded under an index never changes, but a private cache must not outlive a key.
 const IMMUTABLE: &str = "private, max-age=3600, immutable";
-
-/// The kinds of entries.
-const KINDS: [&str; 4] = ["generation", "score", "key_succession", "key_revocation"];
-/// The verdicts of scores.
-const VERDICTS: [&str; 3] = ["likely_generated", "likely_not_generated", "inconclusive"];
 
 /// Which entries to list. All conditions must hold.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -39,7 +33,7 @@ pub(super) struct EntryQuery {
     limit: Option<u32>,
     /// `desc` (newest first, the default) or `asc`.
     order: Option<String>,
-    /// `generation` or `score`.
+    /// `generation`, `score`, `key_succession` or `key_revocation`.
     kind: Option<String>,
     /// Name of the client.
     client: Option<String>,
@@ -49,12 +43,18 @@ pub(super) struct EntryQuery {
     model: Option<String>,
     /// Digest of the generator or detector.
     model_digest: Option<String>,
+    /// The key that signed, as `keyid` in envelopes names it.
+    key: Option<String>,
     /// Digest of an image file.
     image_sha256: Option<String>,
     /// Digest of an image's pixels.
     pixel_sha256: Option<String>,
+    /// Salted commitment to a prompt, as entries state it.
+    prompt_commitment: Option<String>,
     /// PDQ hash of an image, 64 hexadecimal digits: finds images that look like it.
     perceptual_hash: Option<String>,
+    /// Leaf index of an image's entry: finds images that look like it.
+    near_entry: Option<u64>,
     /// Bits of the perceptual hash that may differ, 31 when left out, and at most that.
     distance: Option<u32>,
     /// `likely_generated`, `likely_not_generated` or `inconclusive`.
@@ -72,64 +72,24 @@ impl EntryQuery {
             Some("asc") => Order::Ascending,
             Some(_) => return Err(Problem::invalid("order", "order must be asc or desc")),
         };
-        let near = near(self.perceptual_hash.as_deref(), self.distance)?;
-        Ok(EntryFilter {
-            near,
+        let conditions = Conditions {
             created_from_ms: self.created_from_ms,
             created_until_ms: self.created_until_ms,
-            kind: one_of("kind", &KINDS, self.kind)?,
+            kind: self.kind,
             client: self.client,
             request_id: self.request_id,
-            model_name: self.model,
-            model_digest: digest("model_digest", self.model_digest)?,
-            image_sha256: digest("image_sha256", self.image_sha256)?,
-            pixel_sha256: digest("pixel_sha256", self.pixel_sha256)?,
-            verdict: one_of("verdict", &VERDICTS, self.verdict)?,
-            order,
-        })
-    }
-}
-
-fn near(hash: Option<&str>, distance: Option<u32>) -> Result<Option<Near>, Problem> {
-    let Some(hash) = hash else {
-        return match distance {
-            Some(_) => Err(Problem::invalid(
-                "distance",
-                "distance belongs to perceptual_hash",
-            )),
-            None => Ok(None),
+            model: self.model,
+            model_digest: self.model_digest,
+            key: self.key,
+            image_sha256: self.image_sha256,
+            pixel_sha256: self.pixel_sha256,
+            prompt_commitment: self.prompt_commitment,
+            verdict: self.verdict,
+            perceptual_hash: self.perceptual_hash,
+            near_entry: self.near_entry,
+            distance: self.distance,
         };
-    };
-    let parsed: Result<PerceptualHash, _> = hash.parse();
-    let hash = parsed.map_err(|error| Problem::invalid("perceptual_hash", error.to_string()))?;
-    Ok(Some(Near {
-        hash: *hash.as_bytes(),
-        distance_max: distance.unwrap_or(NEAR_DISTANCE_MAX),
-    }))
-}
-
-fn digest(parameter: &'static str, text: Option<String>) -> Result<Option<Digest>, Problem> {
-    let refused = |_| {
-        Problem::invalid(
-            parameter,
-            format!("{parameter} must be 64 lower-case hexadecimal digits"),
-        )
-    };
-    text.map(|text| text.parse().map_err(refused)).transpose()
-}
-
-/// Refuses a word that no entry can have, instead of finding nothing.
-fn one_of(
-    parameter: &'static str,
-    words: &[&str],
-    text: Option<String>,
-) -> Result<Option<String>, Problem> {
-    match text {
-        Some(text) if !words.contains(&text.as_str()) => Err(Problem::invalid(
-            parameter,
-            format!("{parameter} must be one of {}", words.join(", ")),
-        )),
-        text => Ok(text),
+        Ok(conditions.filter(order)?)
     }
 }
 
@@ -326,25 +286,5 @@ fn attachment(file_name: String) -> ContentDisposition {
     ContentDisposition {
         disposition: DispositionType::Attachment,
         parameters: vec![DispositionParam::Filename(file_name)],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_search_for_a_kind_or_verdict_that_does_not_exist_is_refused() {
-        let search = |kind: &str, verdict: &str| {
-            let query = EntryQuery {
-                kind: Some(kind.to_owned()),
-                verdict: Some(verdict.to_owned()),
-                ..EntryQuery::default()
-            };
-            query.filter().map_err(|problem| problem.parameter)
-        };
-        assert!(search("score", "inconclusive").is_ok());
-        assert_eq!(search("banana", "inconclusive").unwrap_err(), Some("kind"));
-        assert_eq!(search("score", "certain").unwrap_err(), Some("verdict"));
     }
 }

@@ -6,6 +6,7 @@
 mod audit;
 mod batches;
 mod cases;
+mod conditions;
 mod error;
 mod export;
 mod file;
@@ -35,6 +36,7 @@ pub use cases::{
     CaseList, OpenedCase, add_case_note, case, case_picture, case_upload, close_case,
     erase_case_upload, examine_case, list_cases, may_change, open_case,
 };
+pub use conditions::Conditions;
 pub use error::WorkError;
 pub use export::{Export, ExportOrder, export};
 pub use file::{fingerprint_algorithm, unsigned_file, watermark_algorithm};

@@ -346,20 +346,23 @@ async fn insert_entries(
              SELECT * FROM unnest(
                  $2::bigint[], $3::bytea[], $4::bytea[], $5::text[], $6::text[], $7::bigint[],
                  $8::text[], $9::bigint[], $10::bytea[], $11::bytea[], $12::text[], $13::bytea[],
-                 $14::text[]
+                 $14::text[], $15::bytea[]
              ) WITH ORDINALITY AS batch (
                  arrival, leaf_hash, envelope, kind, request_id, image_index, client,
-                 created_at_ms, image_sha256, pixel_sha256, model_name, model_digest, verdict, place
+                 created_at_ms, image_sha256, pixel_sha256, model_name, model_digest, verdict,
+                 prompt_commitment, place
              )
          ), taken AS (
              DELETE FROM pending USING batch WHERE pending.arrival = batch.arrival
          )
          INSERT INTO entries (
              leaf_index, leaf_hash, envelope, kind, request_id, image_index, client,
-             created_at_ms, image_sha256, pixel_sha256, model_name, model_digest, verdict
+             created_at_ms, image_sha256, pixel_sha256, model_name, model_digest, verdict,
+             prompt_commitment
          )
          SELECT $1 + place - 1, leaf_hash, envelope, kind, request_id, image_index, client,
-             created_at_ms, image_sha256, pixel_sha256, model_name, model_digest, verdict
+             created_at_ms, image_sha256, pixel_sha256, model_name, model_digest, verdict,
+             prompt_commitment
          FROM batch",
         first_index,
         &arrivals,
@@ -375,6 +378,7 @@ async fn insert_entries(
         &text(|entry| entry.model_name.as_deref()) as &[Option<&str>],
         &bytes(|entry| entry.model_digest.as_deref()) as &[Option<&[u8]>],
         &text(|entry| entry.verdict.as_deref()) as &[Option<&str>],
+        &bytes(|entry| entry.prompt_commitment.as_deref()) as &[Option<&[u8]>],
     )
     .execute(connection)
     .await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ledger::sequencer::Step;
-use ledger::{LedgerError, SignedEntry};
+use ledger::{EntryFilter, LedgerError, SignedEntry};
 use provenance::{
     Bundle, Entry, EntrySigner, Envelope, KeyRequest, KeyRevocationEntry, KeySuccessionEntry,
     LeafIndex,
@@ -123,6 +123,36 @@ async fn the_next_key_signs_behind_its_statement_and_the_old_one_no_more() {
         .map(|key| (key.from.get(), key.until))
         .collect();
     assert_eq!(windows, [(0, Some(LeafIndex::new(4))), (5, None)]);
+    for (key, expected) in [
+        (entry_signer().verifier().key_id(), vec![4, 3, 2, 1, 0]),
+        (next_signer().verifier().key_id(), vec![7, 6, 5]),
+    ] {
+        let filter = EntryFilter {
+            key: Some(key),
+            ..EntryFilter::default()
+        };
+        let mut found = Vec::new();
+        let mut after = None;
+        loop {
+            let page = log.ledger.search(&filter, after, 2).await.unwrap();
+            found.extend(page.entries.iter().map(|entry| entry.leaf_index.get()));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, expected);
+        let mut walk = log.ledger.walk(filter, None).await.unwrap();
+        let walked = walk.next_page().await.unwrap().into_iter();
+        let walked: Vec<u64> = walked.rev().map(|entry| entry.leaf_index.get()).collect();
+        assert_eq!(walked, expected);
+    }
+    let nobody = EntryFilter {
+        key: Some("nobody".to_owned()),
+        ..EntryFilter::default()
+    };
+    let refused = log.ledger.search(&nobody, None, 1).await;
+    assert!(matches!(refused, Err(LedgerError::UnknownKey { .. })));
     successor.stop().await;
     log.finish().await;
 }

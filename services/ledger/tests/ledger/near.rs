@@ -1,9 +1,9 @@
 //! Near matches: perceptual hashes of entries, searched from any process.
 
-use ledger::{EntryFilter, Ledger, LedgerError, LedgerOptions, Near};
+use ledger::{EntryFilter, Ledger, LedgerError, LedgerOptions, Likeness, Near};
 use provenance::{
-    Digest, GenerationDetails, GenerationEntry, NEAR_DISTANCE_MAX, Neighbour, PerceptualAlgorithm,
-    RecordedNoise, RecordedPerceptualHash, RecordedTask,
+    Digest, GenerationDetails, GenerationEntry, LeafIndex, NEAR_DISTANCE_MAX, Neighbour,
+    PerceptualAlgorithm, RecordedNoise, RecordedPerceptualHash, RecordedTask,
 };
 
 use crate::support::{TestLog, generation, public_keys, signed};
@@ -75,17 +75,29 @@ async fn an_entry_is_found_by_the_bits_of_its_image_and_by_other_processes_too()
             ledger.find_near(&[hash], 6).await.unwrap()[0],
             expected[..1]
         );
-        let filter = EntryFilter {
+        let like = |to| EntryFilter {
             near: Some(Near {
-                hash,
+                to,
                 distance_max: 31,
             }),
             ..EntryFilter::default()
         };
-        let page = ledger.search(&filter, None, 1).await.unwrap();
-        assert_eq!(page.entries[0].leaf_index.get(), 2);
-        let last = ledger.search(&filter, page.next, 5).await.unwrap();
-        assert_eq!((last.entries[0].leaf_index.get(), last.next), (0, None));
+        // By the hash itself, or by an entry that states it or one near to it.
+        let entry = |place| Likeness::Entry(LeafIndex::new(place));
+        for to in [Likeness::Hash(hash), entry(0), entry(2)] {
+            let page = ledger.search(&like(to), None, 1).await.unwrap();
+            assert_eq!(page.entries[0].leaf_index.get(), 2);
+            let last = ledger.search(&like(to), page.next, 5).await.unwrap();
+            assert_eq!((last.entries[0].leaf_index.get(), last.next), (0, None));
+        }
+        for place in [3, 4] {
+            let refused = ledger.search(&like(entry(place)), None, 1).await;
+            let refused = refused.map(|page| page.entries.len());
+            assert!(
+                matches!(refused, Err(LedgerError::NoPerceptualHash { .. })),
+                "{refused:?}"
+            );
+        }
         let refused = ledger.find_near(&[hash], NEAR_DISTANCE_MAX + 1).await;
         assert!(matches!(refused, Err(LedgerError::Distance { .. })));
     }

@@ -83,6 +83,7 @@ async fn each_condition_finds_exactly_the_entries_that_meet_it() {
     let (log, sequencer) = TestLog::running().await;
     let mut early = generation("alice", "early");
     early.created_at_ms = 1_000;
+    early.prompt_commitment = Digest::of(b"prompt of early");
     let mut other_model = generation("bob", "other-model");
     other_model.model.name = "photo".to_owned();
     other_model.model.digest = Digest::of(b"photo model");
@@ -167,6 +168,13 @@ async fn each_condition_finds_exactly_the_entries_that_meet_it() {
         ),
         (
             EntryFilter {
+                prompt_commitment: Some(Digest::of(b"prompt of early")),
+                ..filter()
+            },
+            vec![0],
+        ),
+        (
+            EntryFilter {
                 kind: Some("score".into()),
                 client: Some("bob".into()),
                 ..filter()
@@ -179,6 +187,28 @@ async fn each_condition_finds_exactly_the_entries_that_meet_it() {
     }
     sequencer.stop().await;
     log.finish().await;
+}
+
+#[tokio::test]
+async fn a_log_from_before_prompt_commitments_were_searched_gets_them_from_its_envelopes() {
+    let (log, sequencer) = TestLog::running().await;
+    log.append_numbered(0..5).await;
+    let score = signed(score("alice", "scored"));
+    log.ledger.append(&score, None).await.unwrap();
+    sequencer.stop().await;
+    log.break_in("ALTER TABLE entries DROP COLUMN prompt_commitment CASCADE")
+        .await;
+    log.break_in(include_str!(
+        "../../../../migrations/0009_prompt_commitments.sql"
+    ))
+    .await;
+    assert_eq!(log.ledger.check().await.unwrap().problems, []);
+    log.break_in("UPDATE entries SET prompt_commitment = sha256('x') WHERE leaf_index = 5")
+        .await;
+    let problems = log.ledger.check().await.unwrap().problems;
+    let leaf_index = LeafIndex::new(5);
+    assert_eq!(problems, [ledger::Problem::Column { leaf_index }]);
+    log.remove().await;
 }
 
 #[tokio::test]

@@ -103,6 +103,51 @@ fn a_page_that_leaves_nothing_out_holds_and_any_other_says_what_is_wrong() {
 }
 
 #[test]
+fn a_page_by_likeness_key_or_prompt_commitment_is_searched_again() {
+    let mirror = Mirror::new();
+    let signer = EntrySigner::from_seed(ORIGIN, [1; 32]).unwrap();
+    let key = signer.verifier().key_id().replace('+', "%2B");
+    let commitment = provenance::commit(&[3; 32], b"a red heart");
+    let hash = format!("{}{}", "07".repeat(31), "00");
+    let cases = [
+        ("near_entry=103&distance=1".to_owned(), vec![104, 103, 102]),
+        ("near_entry=100&distance=0".to_owned(), vec![100]),
+        (format!("perceptual_hash={hash}&distance=0"), vec![103]),
+        (
+            format!("near_entry=106&distance=31&key={key}&after=102"),
+            vec![101, 100],
+        ),
+        (
+            format!("prompt_commitment={commitment}&after=2"),
+            vec![1, 0],
+        ),
+        (format!("prompt_commitment={hash}"), vec![]),
+    ];
+    for (query, expected) in cases {
+        let holds = page(&mirror, &expected, "600.txt", None);
+        let (code, _, report) = check_page(&mirror, &holds, &query);
+        assert_eq!(code, 0, "{query}: {report}");
+        let more = [&[598], &expected[..]].concat();
+        let surplus = page(&mirror, &more, "600.txt", None);
+        let (code, reason, report) = check_page(&mirror, &surplus, &query);
+        assert_eq!(
+            (code, &reason[..]),
+            (1, "entries-surplus"),
+            "{query}: {report}"
+        );
+    }
+    let none = page(&mirror, &[], "600.txt", None);
+    for query in ["near_entry=5", "near_entry=600", "key=nobody"] {
+        let (code, reason, report) = check_page(&mirror, &none, query);
+        assert_eq!(
+            (code, &reason[..]),
+            (1, "unknown-condition"),
+            "{query}: {report}"
+        );
+    }
+}
+
+#[test]
 fn a_page_of_a_newer_log_than_the_mirror_is_not_judged() {
     let mirror = Mirror::new();
     let newest = page(&mirror, &[599, 598, 597], "600.txt", Some(597));

@@ -14,8 +14,9 @@ use std::process::Command;
 use provenance::merkle::{Appender, NewNode, NodeId};
 use provenance::tile::{TileLevel, entry_bundle, hash_tile, tiles};
 use provenance::{
-    Checkpoint, CheckpointSigner, Decimal, Digest, Entry, EntrySigner, Envelope, GenerationEntry,
-    PublicKeys, RecordedImage, RecordedModel, Tile, TreeSize,
+    Checkpoint, CheckpointSigner, Decimal, Digest, Entry, EntrySigner, Envelope, GenerationDetails,
+    GenerationEntry, PerceptualAlgorithm, PublicKeys, RecordedImage, RecordedModel, RecordedNoise,
+    RecordedPerceptualHash, RecordedTask, Tile, TreeSize,
 };
 use serde_json::Value;
 
@@ -56,9 +57,31 @@ fn entry(number: u64) -> Entry {
         scheduler: "ddim".to_owned(),
         steps: 30,
         seed: number,
-        details: None,
+        details: hashed(number),
         guidance_scale: Decimal::from_f32(7.5).unwrap(),
         prompt_commitment: provenance::commit(&[3; 32], b"a red heart"),
+    })
+}
+
+/// Some entries state perceptual hashes that differ in as many bits as their numbers lie apart.
+fn hashed(number: u64) -> Option<GenerationDetails> {
+    let bits = u32::try_from(number.checked_sub(100)?).ok();
+    let bits = bits.filter(|bits| *bits < 8)?;
+    let mut hash = [7; 32];
+    hash[31] ^= u8::try_from((1_u32 << bits) - 1).unwrap();
+    Some(GenerationDetails {
+        noise_source: RecordedNoise::ChaCha20,
+        initial_latents_sha256: None,
+        task: RecordedTask::TextToImage,
+        strength: None,
+        sources: Vec::new(),
+        watermark: "none".to_owned(),
+        settings: BTreeMap::new(),
+        perceptual_hash: Some(RecordedPerceptualHash {
+            algorithm: PerceptualAlgorithm::Pdq,
+            hash: Digest::from_bytes(hash),
+            quality: 90,
+        }),
     })
 }
 
