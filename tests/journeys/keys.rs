@@ -248,4 +248,15 @@ fn revoked(service: &TestService, desk: &Desk) {
         page.contains("Signing keys") && page.contains("its disk was lost"),
         "{page}"
     );
+    assert_eq!(page.matches("Taken back").count(), 1, "{page}");
+    let reader = service.client_with("another reader", &[Scope::Audit]);
+    for (entry, is_taken_back) in [(0, false), (1, true), (2, false), (3, false)] {
+        let page = reader.get(&format!("/ledger/{entry}")).text();
+        assert_eq!(
+            page.contains("This entry was taken back"),
+            is_taken_back,
+            "{page}"
+        );
+        assert_eq!(page.contains("href=\"/ledger/4\""), is_taken_back, "{page}");
+    }
 }

@@ -1,11 +1,11 @@
 //! `/ledger/{index}`
 
-use ::ledger::Scope;
+use ::ledger::{RecordedEntry, Scope};
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use provenance::{Entry, LeafIndex};
 
-use super::view::{EntryPage, Place};
+use super::view::{EntryPage, Place, TakenBack};
 use super::visitor::{PageError, Visitor};
 use super::{present, respond};
 use crate::problem::{Problem, kinds};
@@ -23,6 +23,7 @@ pub(super) async fn show(
         .map_err(|error| visitor.refuse(error))?;
     let proof = work::entry_proof(state, index, None).await;
     let proof = proof.map_err(|error| visitor.refuse(error))?;
+    let taken_back = taken_back(&visitor, &recorded).await?;
     let has_image = matches!(recorded.entry, Entry::Generation(_))
         && work::entry_image(state, index).await.is_ok();
     let number = index.get();
@@ -33,6 +34,7 @@ pub(super) async fn show(
         kind: present::kind(&recorded.entry),
         kind_class: recorded.entry.kind(),
         summary: present::summary(&recorded.entry),
+        taken_back,
         picture: image.clone(),
         download: image,
         download_name: present::image_name(number),
@@ -46,6 +48,21 @@ pub(super) async fn show(
         payload: present::json(recorded.envelope.payload()),
     };
     Ok(respond::page(StatusCode::OK, &page))
+}
+
+/// That a later entry says this one is not to be believed, where one does. Statements about keys stay.
+async fn taken_back(
+    visitor: &Visitor,
+    recorded: &RecordedEntry,
+) -> Result<Option<TakenBack>, PageError> {
+    if recorded.entry.is_key_statement() {
+        return Ok(None);
+    }
+    let history = work::key_history(&visitor.state).await;
+    let history = history.map_err(|error| visitor.refuse(error))?;
+    let key = history.key(recorded.envelope.key_id());
+    let place = recorded.leaf_index;
+    Ok(key.and_then(|key| present::taken_back(key, place)))
 }
 
 fn parse(visitor: &Visitor, index: &str) -> Result<LeafIndex, PageError> {

@@ -31,13 +31,12 @@ pub(super) async fn show(
         keys: Vec::new(),
         problem: None,
     };
-    match work::key_history(&visitor.state).await {
-        Ok(history) => {
-            page.search = fields.form(history.keys());
-            page.keys = history.keys().iter().map(present::signing_key).collect();
-        }
+    let history = match work::key_history(&visitor.state).await {
+        Ok(history) => history,
         Err(error) => return Ok(refuse(page, &Problem::from(error))),
-    }
+    };
+    page.search = fields.form(history.keys());
+    page.keys = history.keys().iter().map(present::signing_key).collect();
     let filter = match fields.parse() {
         Ok(filter) => filter,
         Err(problem) => return Ok(refuse(page, &problem)),
@@ -46,7 +45,11 @@ pub(super) async fn show(
         Ok((found, by)) => {
             let rows = found.entries.iter();
             page.rows = rows
-                .map(|row| present::row(row.leaf_index.get(), &row.entry))
+                .map(|row| {
+                    let taken_back = history.has_taken_back(row.leaf_index);
+                    let is_taken_back = taken_back && !row.entry.is_key_statement();
+                    present::row(row.leaf_index.get(), &row.entry, is_taken_back)
+                })
                 .collect();
             page.checkpoint = found.checkpoint.as_ref().map(present::checkpoint);
             page.next = found.next.map(|next| fields.link(Some(next.get()), by));

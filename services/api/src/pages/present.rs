@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use jiff::fmt::strtime;
 use provenance::{
-    Digest, Entry, EntryKey, GenerationEntry, RecordedVerdict, ScoreEntry, SignedCheckpoint,
+    Digest, Entry, EntryKey, GenerationEntry, LeafIndex, RecordedVerdict, ScoreEntry,
+    SignedCheckpoint,
 };
 
-use super::view::{CheckpointView, Command, EntryRow, Fact, Part, SigningKey, Time};
+use super::view::{CheckpointView, Command, EntryRow, Fact, Part, SigningKey, TakenBack, Time};
 
 /// Hexadecimal digits that are shown where the whole digest is one click away.
 const DIGEST_SHORT: usize = 12;
@@ -206,7 +207,7 @@ pub(super) fn model_files(entry: &Entry) -> Vec<Part> {
 }
 
 /// One row of the ledger's table.
-pub(super) fn row(index: u64, entry: &Entry) -> EntryRow {
+pub(super) fn row(index: u64, entry: &Entry, is_taken_back: bool) -> EntryRow {
     let digest = match entry {
         Entry::Generation(entry) => Some(entry.image.sha256),
         Entry::Score(entry) => Some(entry.upload_commitment),
@@ -221,6 +222,7 @@ pub(super) fn row(index: u64, entry: &Entry) -> EntryRow {
         client: entry.client().to_owned(),
         digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),
         digest_short: digest.as_ref().map(short).unwrap_or_default(),
+        is_taken_back,
     }
 }
 
@@ -253,6 +255,19 @@ pub(super) fn signing_key(key: &EntryKey) -> SigningKey {
             }
         }),
     }
+}
+
+/// What takes back the entry at this place, which the key has signed; none where nothing does.
+pub(super) fn taken_back(key: &EntryKey, place: LeafIndex) -> Option<TakenBack> {
+    let revocation = key.revocation.as_ref()?;
+    let (first, last) = key.taken_back()?;
+    (first..=last).contains(&place).then(|| TakenBack {
+        by: revocation.recorded_at.get(),
+        key: key.verifier.key_id(),
+        since: first.get(),
+        last: last.get(),
+        reason: revocation.reason.clone(),
+    })
 }
 
 /// The checkpoint that a page speaks for.

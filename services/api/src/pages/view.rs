@@ -370,6 +370,8 @@ pub(crate) struct EntryRow {
     pub(crate) client: String,
     pub(crate) digest: String,
     pub(crate) digest_short: String,
+    /// Whether a later entry says that this one is not to be believed.
+    pub(crate) is_taken_back: bool,
 }
 
 /// `/ledger`
@@ -396,6 +398,16 @@ pub(crate) struct SigningKey {
     pub(crate) revoked: Option<String>,
 }
 
+/// The later entry which says that one is not to be believed.
+pub(crate) struct TakenBack {
+    pub(crate) by: u64,
+    pub(crate) key: String,
+    /// The first and the last entry that it takes back.
+    pub(crate) since: u64,
+    pub(crate) last: u64,
+    pub(crate) reason: String,
+}
+
 /// `/ledger/{index}`
 #[derive(Template)]
 #[template(path = "entry.html")]
@@ -405,6 +417,7 @@ pub(crate) struct EntryPage {
     pub(crate) kind: &'static str,
     pub(crate) kind_class: &'static str,
     pub(crate) summary: String,
+    pub(crate) taken_back: Option<TakenBack>,
     pub(crate) picture: Option<String>,
     pub(crate) download: Option<String>,
     pub(crate) download_name: String,
