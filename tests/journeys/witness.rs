@@ -10,13 +10,13 @@ use ledger::Scope;
 use provenance::merkle::{Appender, NewNode, consistency_nodes};
 use provenance::{
     AddCheckpoint, Checkpoint, CheckpointSigner, Digest, Entry, EntrySigner, Envelope, PublicKeys,
-    RecordedDetector, RecordedVerdict, ScoreEntry, TreeSize, WitnessVerifier,
+    RecordedDetector, RecordedVerdict, ScoreEntry, TreeSize, WitnessSigner, WitnessVerifier,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::client::{Answer, Client};
 use tests::programs::program;
-use tests::service::{reachable_folder, spawn_app_on_with};
+use tests::service::{TestService, reachable_folder, spawn_app_on_with};
 
 const ORIGIN: &str = "retrace.test/log";
 
@@ -226,6 +226,20 @@ fn verify(folder: &Path, arguments: &[&str]) -> (Option<i32>, Value) {
     (output.status.code(), report)
 }
 
+/// Runs `retrace ledger check` beside a running service; its exit code and its report.
+fn check_ledger(service: &TestService, policy: &Path) -> (Option<i32>, Value) {
+    let output = Command::new(program("retrace").unwrap())
+        .args(["ledger", "check", "--json", "--witness-policy"])
+        .arg(policy)
+        .env("RETRACE_STATE", service.state())
+        .env("DATABASE_URL", service.database_url())
+        .output()
+        .unwrap();
+    let report = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code(), report)
+}
+
 fn check_of<'a>(report: &'a Value, name: &str) -> &'a Value {
     let checks = report["checks"].as_array().unwrap();
     checks.iter().find(|check| check["name"] == name).unwrap()
@@ -287,6 +301,28 @@ fn a_service_answers_with_the_quorum_that_its_auditors_demand() {
         (code, refusal),
         (Some(1), &json!("quorum-missing")),
         "{report}"
+    );
+
+    // The operator's own check counts them too.
+    let (code, report) = check_ledger(&service, &policy);
+    assert_eq!(code, Some(0), "{report}");
+    let size = report["witnesses"]["tree_size"].as_u64().unwrap();
+    let expected = json!({
+        "named": 1, "tree_size": size, "cosigned": 1, "cosigned_by": ["w1"], "quorum": "w1", "quorum_tree_size": size,
+    });
+    assert_eq!(report["witnesses"], expected);
+    let unknown = WitnessSigner::from_seed("witness.test/other", [9; 32]).unwrap();
+    let other = format!("witness other {}\nquorum other\n", unknown.verifier());
+    std::fs::write(audit.path().join("other.txt"), other).unwrap();
+    let (code, report) = check_ledger(&service, &audit.path().join("other.txt"));
+    assert_eq!(
+        (code, &report["witnesses"]["cosigned"]),
+        (Some(1), &json!(0)),
+        "{report}"
+    );
+    assert_eq!(
+        (&report["sound"], &report["witnesses"]["quorum_tree_size"]),
+        (&json!(true), &Value::Null)
     );
 
     // The same keys begin a second history: the witness does not cosign it, so nothing is answered.

@@ -97,7 +97,7 @@ impl BackupArgs {
                     self.folder.display()
                 );
                 if let Some(report) = &report {
-                    ledger::print(report, false)?;
+                    ledger::print(report, None, false)?;
                 }
             }
             report.as_ref().map_or(Ok(()), ledger::require_sound)
@@ -114,7 +114,7 @@ impl RestoreArgs {
             let restored = restore(&config, &self.folder).await;
             spinner.finish_and_clear();
             let (_, report) = restored?;
-            ledger::print(&report, self.json)?;
+            ledger::print(&report, None, self.json)?;
             ledger::require_sound(&report)
         })
     }

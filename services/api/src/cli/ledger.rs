@@ -1,28 +1,33 @@
 //! `retrace ledger`
 
-use api::config::EngineOptions;
+use std::path::PathBuf;
+
+use api::config::{Config, EngineOptions};
 use api::startup::{CHECKPOINT_STORE, Storage};
 use clap::{Args, Subcommand};
-use ledger::CheckReport;
 use ledger::sequencer::Sequencer;
+use ledger::{CheckReport, LedgerError};
 use provenance::Digest;
 use serde_json::json;
 
 use super::environment::StateArgs;
 use super::failure::Failure;
+use super::witnessed::Witnessed;
 use super::{Outcome, progress};
 
 const EXAMPLES: &str = "\
 Examples:
   retrace ledger check
   retrace ledger check --json
+  retrace ledger check --witness-policy witnesses.txt
   retrace ledger adopt-checkpoint
   retrace ledger adopt-checkpoint --i-compared-root-hash 4f5e…
   retrace ledger export --encoding csv --output entries.csv
   retrace ledger backup /backups/2026-11-27
 
 Every entry is read again, its signature verified and the Merkle tree built anew; the roots of all
-checkpoints must come out of it. Exit code 1 when anything does not hold.";
+checkpoints must come out of it. With a policy the cosignatures of its witnesses are verified too, and a
+quorum in it must have cosigned a checkpoint. Exit code 1 when anything does not hold.";
 
 /// Arguments of `retrace ledger`.
 #[derive(Debug, Args)]
@@ -49,6 +54,10 @@ enum LedgerCommand {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+        /// Witnesses whose cosignatures are verified, and the quorum that a checkpoint must have
+        /// (C2SP tlog-policy)
+        #[arg(long, env = "RETRACE_WITNESS_POLICY", value_name = "FILE")]
+        witness_policy: Option<PathBuf>,
         #[command(flatten)]
         state: StateArgs,
     },
@@ -91,7 +100,15 @@ impl LedgerArgs {
             LedgerCommand::Export(export) => export.run(),
             LedgerCommand::Backup(backup) => backup.run(),
             LedgerCommand::Restore(restore) => restore.run(),
-            LedgerCommand::Check { json, state } => Self::check(json, &state),
+            LedgerCommand::Check {
+                json,
+                witness_policy,
+                state,
+            } => {
+                let mut config = state.config(EngineOptions::default());
+                config.witnesses.witness_policy = witness_policy;
+                Self::check(json, &config)
+            }
             LedgerCommand::AdoptCheckpoint {
                 i_compared_root_hash,
                 json,
@@ -100,17 +117,22 @@ impl LedgerArgs {
         }
     }
 
-    fn check(json: bool, state: &StateArgs) -> Outcome {
-        let config = state.config(EngineOptions::default());
+    fn check(json: bool, config: &Config) -> Outcome {
         super::async_runtime()?.block_on(async {
-            let storage = Storage::open(&config).await?;
+            let storage = Storage::open(config).await?;
             let spinner = progress::spinner("checking every entry");
-            let report = storage.ledger.check().await;
+            let checked = async {
+                let report = storage.ledger.check().await?;
+                let witnesses = Witnessed::of(&storage.ledger).await?;
+                Ok((report, witnesses))
+            };
+            let checked: Result<_, LedgerError> = checked.await;
             spinner.finish_and_clear();
             storage.close().await?;
-            let report = report.map_err(Failure::environment)?;
-            print(&report, json)?;
-            require_sound(&report)
+            let (report, witnesses) = checked.map_err(Failure::environment)?;
+            print(&report, witnesses.as_ref(), json)?;
+            require_sound(&report)?;
+            witnesses.map_or(Ok(()), |witnesses| witnesses.require_quorum())
         })
     }
 }
@@ -192,10 +214,13 @@ async fn adopt(compared: Option<Digest>, json: bool, state: &StateArgs) -> Outco
     Ok(())
 }
 
-pub(super) fn print(report: &CheckReport, json: bool) -> Outcome {
+pub(super) fn print(report: &CheckReport, witnesses: Option<&Witnessed>, json: bool) -> Outcome {
     if json {
         let mut value = serde_json::to_value(report).map_err(Failure::work)?;
         value["sound"] = report.is_sound().into();
+        if let Some(witnesses) = witnesses {
+            value["witnesses"] = witnesses.to_json();
+        }
         println!("{value}");
         return Ok(());
     }
@@ -206,6 +231,9 @@ pub(super) fn print(report: &CheckReport, json: bool) -> Outcome {
         "checkpoints  {}, the newest covers {} entries",
         report.checkpoints, report.covered
     );
+    if let Some(witnesses) = witnesses {
+        println!("witnesses    {}", witnesses.words());
+    }
     for problem in &report.problems {
         println!("problem: {problem}");
     }

@@ -24,6 +24,7 @@ mod serve;
 mod trace;
 mod train;
 mod witness;
+mod witnessed;
 
 use std::fs::Permissions;
 use std::io::{IsTerminal, Write};
