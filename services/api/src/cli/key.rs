@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::Outcome;
 use super::environment::{CredentialArgs, StateArgs};
 use super::failure::Failure;
+use super::output::{hand_over, say, tell};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -206,43 +207,43 @@ fn create(name: &str, scopes: &[ScopeName], shared: &Shared) -> Outcome {
     let scopes: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
     if shared.json {
         let report = json!({ "id": id.get(), "name": name, "scopes": scopes, "key": key });
-        println!("{report}");
-        return Ok(());
+        return hand_over(report);
     }
     // The key alone on standard output, so that a script can take it.
-    eprintln!(
+    tell(format_args!(
         "Key {id} of {name}, for: {}. It is shown this once:",
         scopes.join(", ")
-    );
-    println!("{key}");
-    Ok(())
+    ));
+    hand_over(key)
 }
 
 fn list(shared: &Shared) -> Outcome {
     let keys = with_ledger(shared, |ledger| async move { ledger.list_clients().await })?;
     if shared.json {
         for key in &keys {
-            println!("{}", describe(key));
+            say(format_args!("{}", describe(key)))?;
         }
         return Ok(());
     }
     if keys.is_empty() {
-        println!("No keys: the service serves this machine alone.");
+        say(format_args!(
+            "No keys: the service serves this machine alone."
+        ))?;
         return Ok(());
     }
-    println!(
+    say(format_args!(
         "{:>4}  {:24}  {:28}  {:22}  revoked",
         "id", "client", "scopes", "last used"
-    );
+    ))?;
     for key in &keys {
-        println!(
+        say(format_args!(
             "{:>4}  {:24}  {:28}  {:22}  {}",
             key.client.id.get(),
             key.client.name,
             scope_words(key).join(" "),
             key.last_used_at_ms.map_or_else(|| "never".to_owned(), time),
             key.revoked_at_ms.map_or_else(String::new, time),
-        );
+        ))?;
     }
     Ok(())
 }
@@ -253,9 +254,12 @@ fn revoke(id: ClientId, shared: &Shared) -> Outcome {
         |ledger| async move { ledger.revoke_client(id).await },
     )?;
     if shared.json {
-        println!("{}", json!({ "id": id.get(), "revoked": true }));
+        say(format_args!(
+            "{}",
+            json!({ "id": id.get(), "revoked": true })
+        ))?;
     } else {
-        println!("Key {id} is revoked.");
+        say(format_args!("Key {id} is revoked."))?;
     }
     Ok(())
 }
@@ -291,13 +295,15 @@ fn dev_ca(replace: bool, credentials: &CredentialArgs, shared: &Shared) -> Outco
             "valid_until": valid_until,
             "root_path": root,
         });
-        println!("{report}");
+        say(format_args!("{report}"))?;
     } else {
-        println!("signer       {}", chain.subject());
-        println!("issuer       {}", chain.issuer());
-        println!("valid until  {valid_until}");
-        println!("root         {}", root.display());
-        eprintln!("Nobody else trusts this root unless they take that file as a trust anchor.");
+        say(format_args!("signer       {}", chain.subject()))?;
+        say(format_args!("issuer       {}", chain.issuer()))?;
+        say(format_args!("valid until  {valid_until}"))?;
+        say(format_args!("root         {}", root.display()))?;
+        tell(format_args!(
+            "Nobody else trusts this root unless they take that file as a trust anchor."
+        ));
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod key;
 mod ledger;
 mod models;
 mod npy;
+mod output;
 mod picture_file;
 mod picture_list;
 mod progress;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::super::Outcome;
 use super::super::failure::Failure;
+use super::super::output::{say, tell};
 use super::Shared;
 
 pub(super) const EXAMPLES: &str = "\
@@ -30,13 +31,15 @@ pub(super) fn rotate(shared: &Shared) -> Outcome {
     let changed = super::super::async_runtime()?.block_on(rotate_entry_key(&config));
     let KeyChange { key, recorded_at } = changed.map_err(explain)?;
     if shared.json {
-        println!("{}", report(&key, recorded_at));
+        say(format_args!("{}", report(&key, recorded_at)))?;
     } else {
-        println!("key          {}", key.verifier.key_id());
-        println!("fingerprint  {}", fingerprint(&key.verifier));
-        println!("valid        from entry {} on", key.from);
-        println!("recorded in  entry {recorded_at}");
-        eprintln!("Start the service again; give auditors the new retrace.pub (retrace key show).");
+        say(format_args!("key          {}", key.verifier.key_id()))?;
+        say(format_args!("fingerprint  {}", fingerprint(&key.verifier)))?;
+        say(format_args!("valid        from entry {} on", key.from))?;
+        say(format_args!("recorded in  entry {recorded_at}"))?;
+        tell(format_args!(
+            "Start the service again; give auditors the new retrace.pub (retrace key show)."
+        ));
     }
     Ok(())
 }
@@ -49,15 +52,15 @@ pub(super) fn revoke(key: String, reason: String, since: Option<&str>, shared: &
     let changed = super::super::async_runtime()?.block_on(revoke_entry_key(&config, &order));
     let KeyChange { key, recorded_at } = changed.map_err(explain)?;
     if shared.json {
-        println!("{}", report(&key, recorded_at));
+        say(format_args!("{}", report(&key, recorded_at)))?;
         return Ok(());
     }
-    println!("key          {}", key.verifier.key_id());
-    println!("validity     {}", validity(&key));
-    println!("recorded in  entry {recorded_at}");
+    say(format_args!("key          {}", key.verifier.key_id()))?;
+    say(format_args!("validity     {}", validity(&key)))?;
+    say(format_args!("recorded in  entry {recorded_at}"))?;
     match key.taken_back() {
-        Some((first, last)) => println!("taken back   entries {first} to {last}"),
-        None => println!("taken back   no entry"),
+        Some((first, last)) => say(format_args!("taken back   entries {first} to {last}"))?,
+        None => say(format_args!("taken back   no entry"))?,
     }
     Ok(())
 }
@@ -93,21 +96,28 @@ pub(super) fn show(shared: &Shared) -> Outcome {
                 "valid_until_entry": null,
             },
         });
-        println!("{report}");
+        say(format_args!("{report}"))?;
         return Ok(());
     }
-    print!("{file}");
+    say(file.to_string().trim_end())?;
     // Beside the file, not in it: auditors compare these by another way than the file came.
     let digest = file.fingerprint();
-    eprintln!("fingerprint  {digest} (sha256 of the first two lines; it stays)");
+    tell(format_args!(
+        "fingerprint  {digest} (sha256 of the first two lines; it stays)"
+    ));
     for key in history.keys() {
-        eprintln!("entries      {}", key.verifier.key_id());
-        eprintln!("             fingerprint {}", fingerprint(&key.verifier));
-        eprintln!("             {}", validity(key));
+        tell(format_args!("entries      {}", key.verifier.key_id()));
+        tell(format_args!(
+            "             fingerprint {}",
+            fingerprint(&key.verifier)
+        ));
+        tell(format_args!("             {}", validity(key)));
     }
-    eprintln!("checkpoints  {}", keys.checkpoint.key_id());
-    eprintln!("             fingerprint {checkpoint}");
-    eprintln!("             signs all checkpoints; no end is set");
+    tell(format_args!("checkpoints  {}", keys.checkpoint.key_id()));
+    tell(format_args!("             fingerprint {checkpoint}"));
+    tell(format_args!(
+        "             signs all checkpoints; no end is set"
+    ));
     Ok(())
 }
 

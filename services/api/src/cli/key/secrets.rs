@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::super::Outcome;
 use super::super::failure::Failure;
+use super::super::output::say;
 use super::Shared;
 
 pub(super) const EXAMPLES: &str = "\
@@ -41,10 +42,11 @@ pub(super) fn unwrap(shared: &Shared) -> Outcome {
 }
 
 fn reseal(state: &Path, [from, to]: [&Vault; 2], word: &str, as_json: bool) -> Outcome {
-    let mut written = Vec::new();
+    let (mut written, mut said) = (Vec::new(), Ok(()));
     let done = keys::reseal(state, from, to, &mut |path| {
         if !as_json {
-            println!("{word:<11}  {}", path.display());
+            let line = say(format_args!("{word:<11}  {}", path.display()));
+            said = std::mem::replace(&mut said, Ok(())).and(line);
         }
         written.push(path.to_owned());
     });
@@ -53,10 +55,11 @@ fn reseal(state: &Path, [from, to]: [&Vault; 2], word: &str, as_json: bool) -> O
         KeyError::Sealed { .. } => Failure::does_not_hold(error),
         other => Failure::environment(other),
     })?;
+    said?;
     if as_json {
-        println!("{}", json!({ word: written }));
+        say(format_args!("{}", json!({ word: written })))?;
     } else if written.is_empty() {
-        println!("Nothing to do: every secret is {word}.");
+        say(format_args!("Nothing to do: every secret is {word}."))?;
     }
     Ok(())
 }
