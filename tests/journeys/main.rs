@@ -19,5 +19,6 @@ mod refusals;
 mod score;
 mod sdapi;
 mod search;
+mod signer;
 mod watermark;
 mod witness;

@@ -12,6 +12,7 @@ use ledger::JobLimits;
 use onnx::Provider;
 
 mod bounds;
+mod signer;
 mod signing;
 mod time_stamps;
 mod witnesses;
@@ -19,6 +20,7 @@ mod witnesses;
 use bounds::{Bound, check_bounds};
 
 pub use bounds::LimitRefused;
+pub use signer::{SignerLimits, SignerOptions};
 pub use signing::{CredentialOptions, SigningOptions};
 pub use time_stamps::TimeStampOptions;
 pub use witnesses::WitnessOptions;
@@ -80,6 +82,8 @@ pub struct Config {
     pub credentials: CredentialOptions,
     /// How the secrets in `keys/` lie on the disk.
     pub signing: SigningOptions,
+    /// Who holds the entry key and the checkpoint key, where they do not lie in `keys/`.
+    pub signer: SignerOptions,
     /// Whether the starting noise of images carries the service's watermark.
     pub watermark: bool,
     /// Time stamps on signatures.
@@ -141,6 +145,7 @@ impl Config {
             engine: EngineOptions::default(),
             credentials: CredentialOptions::of(ORIGIN_DEFAULT),
             signing: SigningOptions::default(),
+            signer: SignerOptions::default(),
             watermark: true,
             time_stamps: TimeStampOptions::default(),
             witnesses: WitnessOptions::default(),

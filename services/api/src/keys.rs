@@ -1,5 +1,6 @@
 //! The service's own signing keys, in files that nobody else may read.
 
+mod elsewhere;
 mod rotation;
 mod secrets;
 mod vault;
@@ -11,13 +12,15 @@ use std::path::{Path, PathBuf};
 
 use credentials::CredentialsError;
 use provenance::{
-    CheckpointSigner, EntrySigner, KeyFile, ProvenanceError, PublicKeys, SecretSeed, WitnessSigner,
+    CheckpointSigner, EntrySigner, KeyFile, ProvenanceError, PublicKeys, SecretSeed,
+    SigningFailure, WitnessSigner,
 };
 use zeroize::Zeroizing;
 
 pub use self::secrets::reseal;
 pub(crate) use self::secrets::{check_mode, lock, name_of, read_secret, write_whole};
 pub use self::vault::{SealError, Vault};
+use crate::signer::{KeyPurpose, SignerAddress};
 
 const ENTRIES_FILE: &str = "entries.seed";
 /// The entry key that is to follow, from when it is made until the log names it and it takes the other's place.
@@ -78,6 +81,43 @@ pub enum KeyError {
         /// The key that is there.
         found: String,
     },
+    /// The log has keys, and their secrets are not here.
+    #[error(
+        "{} names the keys of this log, and {} is not there: bring the seed back, or name the signer that \
+         holds it with --signer unix:PATH or RETRACE_SIGNER", public.display(), seed.display()
+    )]
+    SeedMissing {
+        /// The public key file.
+        public: PathBuf,
+        /// The file of the seed.
+        seed: PathBuf,
+    },
+    /// The signer does not say which keys it holds.
+    #[error("the signer at {address} cannot be used: {failure}")]
+    Signer {
+        /// Where it should answer.
+        address: SignerAddress,
+        /// Why.
+        failure: SigningFailure,
+    },
+    /// The signer says that it holds something that is no pair of keys.
+    #[error("the keys of the signer at {address} cannot be used: {source}")]
+    SignerKeys {
+        /// Where it answers.
+        address: SignerAddress,
+        /// What is wrong with them.
+        source: ProvenanceError,
+    },
+    /// The signer belongs to another log.
+    #[error("the signer at {address} holds the keys of {found}, not of {origin}")]
+    SignerOrigin {
+        /// Where it answers.
+        address: SignerAddress,
+        /// The log's name here.
+        origin: String,
+        /// The log's name there.
+        found: String,
+    },
     /// A wrapped secret does not open, or a passphrase is none.
     #[error("{} cannot be used: {source}", path.display())]
     Sealed {
@@ -109,6 +149,8 @@ pub struct Keys {
     pub public: PublicKeys,
     /// Whether a key was made just now.
     pub created: bool,
+    /// What is signed for, here or by the signer that holds the keys.
+    purposes: Vec<KeyPurpose>,
 }
 
 impl Keys {
@@ -125,9 +167,10 @@ impl Keys {
     /// key file. What the vault wraps is wrapped when it is made.
     ///
     /// # Errors
-    /// See [`KeyError`]. No key is ever replaced.
+    /// See [`KeyError`]. No key is ever replaced, and none is made for a log that has others.
     pub fn open(state: &Path, origin: &str, vault: &Vault) -> Result<Self, KeyError> {
         let folder = make_keys_folder(state)?;
+        check_not_lost(state, &folder)?;
         let (entries, entries_new) = seed(&folder.join(ENTRIES_FILE), vault)?;
         let (checkpoint, checkpoint_new) = seed(&folder.join(CHECKPOINT_FILE), vault)?;
         let unusable = |source| KeyError::Unusable {
@@ -139,17 +182,14 @@ impl Keys {
         let next = rotation::next(&folder, origin, vault)?;
         let first = rotation::first(&folder)?.unwrap_or_else(|| entries.verifier());
         let public = PublicKeys::new(first, checkpoint.verifier()).map_err(unusable)?;
-        let path = state.join(PUBLIC_KEY_FILE);
-        // What the file says besides about later keys comes from the log, see `write_public`.
-        if !fs::read_to_string(&path).is_ok_and(|text| text.starts_with(&public.to_string())) {
-            write_public(state, &KeyFile::new(public.clone()))?;
-        }
+        keep_public(state, &public)?;
         Ok(Self {
             entries,
             next,
             checkpoint,
             public,
             created: entries_new || checkpoint_new,
+            purposes: vec![KeyPurpose::Entries, KeyPurpose::Checkpoints],
         })
     }
 }
@@ -226,6 +266,27 @@ fn read_seed(path: &Path, vault: &Vault) -> Result<SecretSeed, KeyError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Refuses to make other keys for a log whose keys are known: its seeds are lost, or a signer has them.
+fn check_not_lost(state: &Path, folder: &Path) -> Result<(), KeyError> {
+    let public = state.join(PUBLIC_KEY_FILE);
+    let seeds = [ENTRIES_FILE, CHECKPOINT_FILE].map(|file| folder.join(file));
+    let missing = seeds.into_iter().find(|seed| !seed.exists());
+    match missing {
+        Some(seed) if public.exists() => Err(KeyError::SeedMissing { public, seed }),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the public key file where it does not name these keys. What it says besides about later keys comes
+/// from the log, see [`write_public`].
+fn keep_public(state: &Path, public: &PublicKeys) -> Result<(), KeyError> {
+    let written = fs::read_to_string(state.join(PUBLIC_KEY_FILE));
+    if written.is_ok_and(|text| text.starts_with(&public.to_string())) {
+        return Ok(());
+    }
+    write_public(state, &KeyFile::new(public.clone()))
 }
 
 /// Writes the public key file, unless it says the same already.

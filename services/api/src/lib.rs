@@ -20,6 +20,7 @@ mod request_id;
 pub mod routes;
 pub mod runs;
 pub mod sandbox;
+pub mod signer;
 pub mod startup;
 pub mod state;
 pub mod time_stamps;

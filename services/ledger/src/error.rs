@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use provenance::{Digest, LeafIndex, ProvenanceError, TreeSize};
+use provenance::{Digest, LeafIndex, ProvenanceError, SigningFailure, TreeSize};
 
 /// Why the ledger refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -414,14 +414,18 @@ impl LedgerError {
 
     /// Whether trying again later, with all state loaded anew, may succeed.
     pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::DatabaseDown { .. }
-                | Self::DatabaseFull { .. }
-                | Self::DiskFull { .. }
-                | Self::LeaseLost
-                | Self::CheckpointStoreChanged
-        )
+            | Self::DatabaseFull { .. }
+            | Self::DiskFull { .. }
+            | Self::LeaseLost
+            | Self::CheckpointStoreChanged => true,
+            // A signer that comes back goes on; one that refuses knows of another history.
+            Self::Provenance(ProvenanceError::NotSigned { failure, .. }) => {
+                !matches!(failure, SigningFailure::Refused(_))
+            }
+            _ => false,
+        }
     }
 
     /// The name of the violated constraint, if that is what happened.

@@ -4,7 +4,7 @@
 //! of the durable steps of a batch:
 //!
 //! 1. entries and tree nodes are recorded and leave the queue, in one transaction;
-//! 2. the checkpoint is signed (in memory);
+//! 2. the checkpoint is signed, in memory or by a signer elsewhere;
 //! 3. the checkpoint replaces the last signed one in the checkpoint store, by compare and swap;
 //! 4. the checkpoint is published in the database.
 //!
@@ -27,6 +27,7 @@ use tokio::sync::watch;
 
 pub use self::checkpoint_store::CheckpointStore;
 use self::lease::Lease;
+use crate::blocking::blocking;
 use crate::connect::Ledger;
 use crate::entries::to_i64;
 use crate::hints::{Hints, PENDING, PUBLISHED};
@@ -430,7 +431,9 @@ impl Sequencer {
             tree_size: head.tree_size,
             root_hash: head.root_hash,
         };
-        let signed = checkpoint.sign(&self.signer)?;
+        // A signer elsewhere may keep one waiting. When it gives no signature, this ends as a crash does.
+        let signer = self.signer.clone();
+        let signed = blocking(move || Ok(checkpoint.sign(&signer)?)).await?;
         self.stop_on_purpose(Step::Sign)?;
         // A crash here loses a signature that nobody has seen; the same one is made again.
         if head.signed.as_ref() != Some(&signed) {

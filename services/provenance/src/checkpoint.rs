@@ -27,7 +27,8 @@ impl Checkpoint {
     /// ensure.
     ///
     /// # Errors
-    /// Refuses an origin that is not the signer's, and a root of the empty tree that is not its root.
+    /// Refuses an origin that is not the signer's, and a root of the empty tree that is not its root; and
+    /// fails when the signer does.
     pub fn sign(self, signer: &CheckpointSigner) -> Result<SignedCheckpoint, ProvenanceError> {
         if self.origin != signer.public().name() {
             return Err(ProvenanceError::OriginMismatch {
@@ -36,7 +37,7 @@ impl Checkpoint {
             });
         }
         self.check()?;
-        let note = SignedNote::sign(self.note_text(), signer);
+        let note = SignedNote::sign(self.note_text(), signer)?;
         Ok(SignedCheckpoint {
             checkpoint: self,
             note,
@@ -55,6 +56,15 @@ impl Checkpoint {
     fn note_text(&self) -> String {
         let root_hash = base64_encode(self.root_hash.as_bytes());
         format!("{}\n{}\n{root_hash}\n", self.origin, self.tree_size)
+    }
+
+    /// Parses the text that is signed: origin, tree size and root hash, a line each.
+    ///
+    /// # Errors
+    /// Refuses every other spelling, and extension lines.
+    pub fn parse_text(text: &[u8]) -> Result<Self, ProvenanceError> {
+        let text = str::from_utf8(text);
+        Self::parse_note_text(text.map_err(|_| ProvenanceError::malformed(WHAT, "not UTF-8"))?)
     }
 
     fn parse_note_text(text: &str) -> Result<Self, ProvenanceError> {

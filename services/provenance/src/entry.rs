@@ -11,7 +11,7 @@
 
 mod bodies;
 mod generation;
-mod key_statements;
+pub(crate) mod key_statements;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};

@@ -44,11 +44,36 @@ impl Envelope {
     /// Signs an entry.
     ///
     /// # Errors
-    /// Refuses an entry that [`Entry::parse`] would refuse to read back.
+    /// Refuses an entry that [`Entry::parse`] would refuse to read back, and fails when the signer does.
     pub fn sign(entry: &Entry, signer: &EntrySigner) -> Result<Self, ProvenanceError> {
-        entry.check()?;
-        let payload = entry.to_bytes();
-        let signature = signer.sign(&pre_authentication_encoding(PAYLOAD_TYPE, &payload));
+        let payload = checked_payload(entry)?;
+        let signature = signer.sign(&pre_authentication_encoding(PAYLOAD_TYPE, &payload))?;
+        Self::of(payload, signer, signature)
+    }
+
+    /// Signs the entries of one request, in their order: the signer is asked once, for all or none.
+    ///
+    /// # Errors
+    /// As [`sign`](Self::sign).
+    pub fn sign_all(entries: &[Entry], signer: &EntrySigner) -> Result<Vec<Self>, ProvenanceError> {
+        let payloads = entries.iter().map(checked_payload);
+        let payloads = payloads.collect::<Result<Vec<_>, _>>()?;
+        let messages: Vec<Vec<u8>> = payloads
+            .iter()
+            .map(|payload| pre_authentication_encoding(PAYLOAD_TYPE, payload))
+            .collect();
+        let signatures = signer.sign_all(&messages)?;
+        let signed = payloads.into_iter().zip(signatures);
+        signed
+            .map(|(payload, signature)| Self::of(payload, signer, signature))
+            .collect()
+    }
+
+    fn of(
+        payload: Vec<u8>,
+        signer: &EntrySigner,
+        signature: [u8; 64],
+    ) -> Result<Self, ProvenanceError> {
         let envelope = Self {
             payload,
             key_id: signer.public().label(),
@@ -151,6 +176,12 @@ impl TryFrom<Wire> for Envelope {
     }
 }
 
+/// The canonical bytes of an entry that can be read back.
+fn checked_payload(entry: &Entry) -> Result<Vec<u8>, ProvenanceError> {
+    entry.check()?;
+    Ok(entry.to_bytes())
+}
+
 /// What is signed: PAE(type, body) of DSSE, which binds the type and both lengths.
 pub(crate) fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let header = format!(
@@ -159,6 +190,19 @@ pub(crate) fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) ->
         payload.len()
     );
     [header.as_bytes(), payload].concat()
+}
+
+/// The payload type and the payload in what is signed. None in anything else.
+pub(crate) fn pre_authenticated(message: &[u8]) -> Option<(&str, &[u8])> {
+    let mut parts = message.splitn(5, |byte| *byte == b' ');
+    let [b"DSSEv1", _, payload_type, _, payload] = [(); 5].map(|()| parts.next().unwrap_or(b""))
+    else {
+        return None;
+    };
+    let payload_type = str::from_utf8(payload_type).ok()?;
+    // The lengths have one spelling, so writing it again tells whether they were right.
+    let same = pre_authentication_encoding(payload_type, payload) == message;
+    same.then_some((payload_type, payload))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The one error of this crate.
 
+use crate::keys::SigningFailure;
 use crate::{Digest, LeafIndex, TreeSize};
 
 /// Why something was refused. [`ProvenanceError::code`] gives a stable word for scripts.
@@ -217,6 +218,14 @@ pub enum ProvenanceError {
     /// The tree cannot grow beyond 2^64 - 1 leaves.
     #[error("the tree is full")]
     TreeFull,
+    /// Whoever holds the key has made no signature that can be used.
+    #[error("nothing was signed by {key}: {failure}")]
+    NotSigned {
+        /// The key, as `name+id`.
+        key: String,
+        /// Why.
+        failure: SigningFailure,
+    },
 }
 
 impl ProvenanceError {
@@ -250,6 +259,7 @@ impl ProvenanceError {
             Self::WitnessedRoot { .. } => "witnessed-root",
             Self::NodeCount { .. } => "node-count",
             Self::TreeFull => "tree-full",
+            Self::NotSigned { .. } => "not-signed",
         }
     }
 

@@ -75,6 +75,22 @@ pub struct ExportManifest {
     pub checkpoint: String,
 }
 
+impl ExportManifest {
+    /// Parses the canonical bytes that are signed.
+    ///
+    /// # Errors
+    /// Refuses another format and every other spelling.
+    pub(crate) fn parse(payload: &[u8]) -> Result<Self, ProvenanceError> {
+        check_length(WHAT, payload.len(), MANIFEST_BYTES_MAX)?;
+        let manifest: Self = parse_canonical_json(WHAT, payload)?;
+        if manifest.format != EXPORT_FORMAT {
+            let detail = format!("unknown format {:?}", manifest.format);
+            return Err(ProvenanceError::malformed(WHAT, detail));
+        }
+        Ok(manifest)
+    }
+}
+
 /// A manifest under the signature of the entry key. Parsing does not verify it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedManifest {
@@ -102,14 +118,17 @@ struct WireSignature {
 
 impl SignedManifest {
     /// Signs a manifest.
-    pub fn sign(manifest: &ExportManifest, signer: &EntrySigner) -> Self {
+    ///
+    /// # Errors
+    /// When the signer fails.
+    pub fn sign(manifest: &ExportManifest, signer: &EntrySigner) -> Result<Self, ProvenanceError> {
         let payload = canonical_json(manifest);
         let message = pre_authentication_encoding(MANIFEST_PAYLOAD_TYPE, &payload);
-        Self {
-            signature: signer.sign(&message).to_vec(),
+        Ok(Self {
+            signature: signer.sign(&message)?.to_vec(),
             key_id: signer.public().label(),
             payload,
-        }
+        })
     }
 
     /// The canonical bytes.
@@ -165,12 +184,7 @@ impl SignedManifest {
         }
         let message = pre_authentication_encoding(MANIFEST_PAYLOAD_TYPE, &self.payload);
         key.verify(&message, &self.signature)?;
-        let manifest: ExportManifest = parse_canonical_json(WHAT, &self.payload)?;
-        if manifest.format != EXPORT_FORMAT {
-            let detail = format!("unknown format {:?}", manifest.format);
-            return Err(ProvenanceError::malformed(WHAT, detail));
-        }
-        Ok(manifest)
+        ExportManifest::parse(&self.payload)
     }
 }
 
@@ -242,17 +256,20 @@ impl ExportWriter {
     }
 
     /// The last line.
-    pub fn finish(self, signer: &EntrySigner) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// When the signer fails.
+    pub fn finish(self, signer: &EntrySigner) -> Result<Vec<u8>, ProvenanceError> {
         let encoding = self.manifest.encoding;
         let manifest = ExportManifest {
             sha256: Digest::from_bytes(self.hasher.finalize().into()),
             ..self.manifest
         };
-        let signed = SignedManifest::sign(&manifest, signer).to_bytes();
-        match encoding {
+        let signed = SignedManifest::sign(&manifest, signer)?.to_bytes();
+        Ok(match encoding {
             ExportEncoding::Ndjson => [NDJSON_MANIFEST_PREFIX.as_bytes(), &signed, b"}\n"].concat(),
             ExportEncoding::Csv => [CSV_MANIFEST_PREFIX.as_bytes(), &signed, b"\r\n"].concat(),
-        }
+        })
     }
 }
 

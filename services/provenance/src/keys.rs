@@ -4,15 +4,19 @@
 //! different names, so that a signature made for one purpose can never pass for the other.
 
 mod prepared;
+mod signable;
+mod signer;
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 
-use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
 use self::prepared::PreparedKey;
+pub use self::signable::{EntryMatter, Signable};
+pub use self::signer::{KeyHolder, Signer, SigningFailure};
 use crate::encoding::{base64_decode, base64_encode, check_length};
 use crate::{Digest, ProvenanceError};
 
@@ -255,6 +259,15 @@ pub trait Purpose: sealed::Sealed {
     /// The purpose in words.
     const NAME: &'static str;
 
+    /// What a message under this purpose says.
+    type Matter;
+
+    /// Reads a message that a key of this purpose is asked to sign.
+    ///
+    /// # Errors
+    /// Refuses whatever such a key never signs.
+    fn read(message: &[u8]) -> Result<Self::Matter, ProvenanceError>;
+
     /// The name of the key of the log with this origin.
     fn key_name(origin: &str) -> String;
 }
@@ -277,6 +290,11 @@ impl sealed::Sealed for Checkpoints {}
 
 impl Purpose for Entries {
     const NAME: &'static str = "entries";
+    type Matter = EntryMatter;
+
+    fn read(message: &[u8]) -> Result<EntryMatter, ProvenanceError> {
+        EntryMatter::parse(message)
+    }
 
     fn key_name(origin: &str) -> String {
         format!("{origin}{ENTRIES_SUFFIX}")
@@ -285,6 +303,11 @@ impl Purpose for Entries {
 
 impl Purpose for Checkpoints {
     const NAME: &'static str = "checkpoints";
+    type Matter = crate::Checkpoint;
+
+    fn read(message: &[u8]) -> Result<crate::Checkpoint, ProvenanceError> {
+        crate::Checkpoint::parse_text(message)
+    }
 
     fn key_name(origin: &str) -> String {
         origin.to_owned()
@@ -299,61 +322,6 @@ pub type EntryVerifier = Verifier<Entries>;
 pub type CheckpointSigner = Signer<Checkpoints>;
 /// Verifies checkpoints.
 pub type CheckpointVerifier = Verifier<Checkpoints>;
-
-/// The secret half of a key. Its secret bytes are wiped from memory when dropped, and it has no text
-/// form but its public name.
-#[derive(Clone)]
-pub struct Signer<P: Purpose> {
-    key: SigningKey,
-    verifier: Verifier<P>,
-}
-
-impl<P: Purpose> Signer<P> {
-    /// The signer of the log with this origin.
-    ///
-    /// # Errors
-    /// Refuses an origin that a signed note cannot carry as a key name.
-    pub fn from_seed(origin: &str, seed: impl Into<SecretSeed>) -> Result<Self, ProvenanceError> {
-        let seed = seed.into();
-        let key = seed.signing_key();
-        let verifier = Verifier {
-            key: NamedKey::new(
-                &P::key_name(origin),
-                SIGNATURE_TYPE_ED25519,
-                key.verifying_key(),
-            )?,
-            purpose: PhantomData,
-        };
-        Ok(Self { key, verifier })
-    }
-
-    /// The public half.
-    pub fn verifier(&self) -> Verifier<P>
-    where
-        P: Clone,
-    {
-        self.verifier.clone()
-    }
-
-    pub(crate) fn public(&self) -> &NamedKey {
-        &self.verifier.key
-    }
-
-    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.key.sign(message).to_bytes()
-    }
-}
-
-impl<P: Purpose> fmt::Debug for Signer<P> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "Signer of {} ({})",
-            P::NAME,
-            self.public().label()
-        )
-    }
-}
 
 /// The public half of a key. Written as a C2SP verifier key, `name+id+key`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -64,7 +64,8 @@ pub use export::{ExportEncoding, ExportManifest, ExportWriter, SignedManifest};
 pub use key_file::KeyFile;
 pub use key_history::{EntryKey, KeyHistory, KeyStatement, Revocation};
 pub use keys::{
-    CheckpointSigner, CheckpointVerifier, EntrySigner, EntryVerifier, PublicKeys, SecretSeed,
+    CheckpointSigner, CheckpointVerifier, EntrySigner, EntryVerifier, KeyHolder, PublicKeys,
+    SecretSeed, SigningFailure,
 };
 pub use near::{NEAR_DISTANCE_MAX, NearIndex, Neighbour};
 pub use position::{LeafIndex, TreeSize};

@@ -31,16 +31,16 @@ struct NoteSignature {
 
 impl SignedNote {
     /// Signs a text, which must end in a newline and hold no other control characters.
-    pub(crate) fn sign(text: String, signer: &CheckpointSigner) -> Self {
+    pub(crate) fn sign(text: String, signer: &CheckpointSigner) -> Result<Self, ProvenanceError> {
         let signature = NoteSignature {
             name: signer.public().name().to_owned(),
             key_id: signer.public().id(),
-            bytes: signer.sign(text.as_bytes()).to_vec(),
+            bytes: signer.sign(text.as_bytes())?.to_vec(),
         };
-        Self {
+        Ok(Self {
             text,
             signatures: vec![signature],
-        }
+        })
     }
 
     /// Parses a note without verifying it.

@@ -234,7 +234,7 @@ fn export_manifests_survive_mutation() {
         writer
             .row(LeafIndex::new(1), &envelope, &mut bytes)
             .unwrap();
-        writer.finish(&signer)
+        writer.finish(&signer).unwrap()
     });
     run(6, &corpus, |bytes| {
         let Some(manifest) = manifest_in(bytes) else {

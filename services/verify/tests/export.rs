@@ -56,7 +56,7 @@ fn export(encoding: ExportEncoding) -> Vec<u8> {
         writer.row(index, &envelope(number), &mut bytes).unwrap();
     }
     let signer = EntrySigner::from_seed(ORIGIN, [1; 32]).unwrap();
-    bytes.extend(writer.finish(&signer));
+    bytes.extend(writer.finish(&signer).unwrap());
     bytes
 }
 

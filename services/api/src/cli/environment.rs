@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use api::config::{
-    Config, CredentialOptions, EngineOptions, ORIGIN_DEFAULT, SigningOptions, TimeStampOptions,
+    Config, CredentialOptions, EngineOptions, ORIGIN_DEFAULT, SignerOptions, SigningOptions,
+    TimeStampOptions,
 };
 use clap::{Args, ValueEnum};
 use onnx::library::locate_library_from;
@@ -83,6 +84,9 @@ pub struct StateArgs {
 
     #[command(flatten)]
     signing: SigningOptions,
+
+    #[command(flatten)]
+    signer: SignerOptions,
 }
 
 /// Options of every command that signs files.
@@ -206,6 +210,7 @@ impl StateArgs {
             database_url: self.database_url.clone(),
             origin: self.origin.clone(),
             signing: self.signing.clone(),
+            signer: self.signer.clone(),
             engine,
             ..Config::new(self.state.clone())
         }

@@ -22,6 +22,7 @@ mod score;
 mod score_table;
 mod search;
 mod serve;
+mod signer;
 mod trace;
 mod train;
 mod witness;
@@ -83,6 +84,8 @@ enum Command {
     Ledger(ledger::LedgerArgs),
     /// Check the model files against their manifest
     Models(models::Models),
+    /// Hold the signing keys in a process of its own, for services that ask over a local socket
+    Signer(signer::SignerArgs),
     /// Cosign the checkpoints of logs that continue what was seen before
     Witness(witness::WitnessArgs),
 }
@@ -102,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Key(command) => command.run(),
         Command::Ledger(command) => command.run(),
         Command::Models(command) => command.run(),
+        Command::Signer(command) => command.run(),
         Command::Witness(command) => command.run(),
     };
     match result {
@@ -127,6 +131,8 @@ fn start_log(command: &Command) {
         // The runtime, the database driver and the web server tell every little thing at this level;
         // the last one calls a stranger's unreadable request line an error of the service.
         Command::Serve(_) => "info,ort=warn,sqlx=warn,c2pa=warn,actix_server=warn,actix_http=off",
+        // What it refuses, somebody should know.
+        Command::Signer(_) => "warn",
         _ => "error",
     };
     let filter = EnvFilter::try_from_env("RETRACE_LOG").unwrap_or_else(|_| EnvFilter::new(default));

@@ -19,6 +19,7 @@ Examples:
   retrace serve --provider cuda --require-gpu
   retrace serve --role api
   retrace serve --role worker --port 0 --provider cuda
+  retrace serve --signer unix:run/signer.sock
 
 Without a database URL the service starts a private Postgres in its state folder. Without any client
 key (retrace key client) it listens on loopback addresses only. SIGTERM and Ctrl-C let requests under
@@ -27,6 +28,9 @@ way finish; jobs under way go back to the queue. The log goes to standard error;
 Roles share one database, the images (<state>/images) and the signing keys (<state>/keys). Exactly
 one state folder holds the checkpoint store, that of the `all` or `api` processes; workers may run on
 any number of machines, and claim jobs from the database.
+
+With --signer the entry key and the checkpoint key are held by `retrace signer`, and no seed of theirs lies in
+the state folder. Workers ask for entries alone: on another machine, a signer with the same keys/.
 
 A witness policy (C2SP tlog-policy: lines witness, group and quorum) names who is asked to cosign checkpoints.
 With a quorum in it every append waits for it; commands that run once (retrace generate) do not.";

@@ -152,7 +152,8 @@ mod tests {
             client: "operator".to_owned(),
         };
         let old = keys.entries.verifier();
-        let entry = provenance::Entry::KeySuccession(KeySuccessionEntry::new(request, &old, next));
+        let statement = KeySuccessionEntry::new(request, &old, next).unwrap();
+        let entry = provenance::Entry::KeySuccession(statement);
         let envelope = Envelope::sign(&entry, &keys.entries).unwrap();
         let mut history = KeyHistory::new(keys.public.entries.clone());
         history.take(&envelope, LeafIndex::new(0)).unwrap();

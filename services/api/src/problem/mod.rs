@@ -121,6 +121,9 @@ pub mod kinds {
     /// The ledger does not answer.
     pub const LEDGER_UNAVAILABLE: Kind =
         kind(503, "ledger-unavailable", "The ledger is not available");
+    /// Whoever holds the signing keys does not answer.
+    pub const SIGNER_UNAVAILABLE: Kind =
+        kind(503, "signer-unavailable", "The signer is not available");
     /// The disk of the image store is full.
     pub const STORAGE_FULL: Kind = kind(503, "storage-full", "The image store is full");
 
@@ -141,6 +144,7 @@ pub mod kinds {
             NOT_INSTALLED,
             OVERLOADED,
             LEDGER_UNAVAILABLE,
+            SIGNER_UNAVAILABLE,
             STORAGE_FULL,
             NO_TIME_STAMP,
             WORKER_LOST,

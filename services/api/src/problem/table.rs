@@ -8,6 +8,7 @@ use std::io;
 use credentials::CredentialsError;
 use ledger::LedgerError;
 use onnx::OnnxError;
+use provenance::{ProvenanceError, SigningFailure};
 
 use super::{Kind, Problem, kinds};
 use crate::engine::EngineError;
@@ -54,6 +55,15 @@ impl From<WorkError> for Problem {
             WorkError::Credentials(CredentialsError::TimeStamp { .. }) => Problem::hidden(
                 kinds::NO_TIME_STAMP,
                 "no image is made without a time stamp, and the authority gives none",
+                &error,
+            )
+            .retry_after(LEDGER_RETRY_S),
+            WorkError::Signing(ProvenanceError::NotSigned {
+                failure: SigningFailure::Unavailable(_) | SigningFailure::Wrong,
+                ..
+            }) => Problem::hidden(
+                kinds::SIGNER_UNAVAILABLE,
+                "the signer of entries does not answer; nothing was signed or recorded",
                 &error,
             )
             .retry_after(LEDGER_RETRY_S),

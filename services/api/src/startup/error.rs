@@ -12,6 +12,7 @@ use crate::engine::EngineError;
 use crate::keys::KeyError;
 use crate::native::NotFound;
 use crate::sandbox::SandboxError;
+use crate::signer::{KeyPurpose, SignerAddress};
 
 /// Everything that can stop a start, or end a running service.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,18 @@ pub enum StartupError {
     NoKeys {
         /// Where they would be.
         folder: PathBuf,
+    },
+    /// The signer does not sign what this role needs.
+    #[error("the signer signs nothing for {}, which this role needs", purpose.as_str())]
+    NotSigned {
+        /// What is to be signed.
+        purpose: KeyPurpose,
+    },
+    /// Another entry key is made where its seed is to lie.
+    #[error("the entry key lies with the signer at {address}, which hands the log to no other key")]
+    KeysElsewhere {
+        /// Where it answers.
+        address: SignerAddress,
     },
     /// A worker marks in the service's name, so it makes no seed of its own.
     #[error("there is no watermark.seed in {}: a worker needs that of the service whose jobs it \

@@ -56,6 +56,10 @@ pub struct KeyChange {
 /// # Errors
 /// See [`StartupError`]. The old key signs on, unless the log has recorded the new one.
 pub async fn rotate_entry_key(config: &Config) -> Result<KeyChange, StartupError> {
+    if let Some(address) = &config.signer.signer {
+        let address = address.clone();
+        return Err(StartupError::KeysElsewhere { address });
+    }
     let storage = Storage::open(config).await?;
     let (state, vault) = (&config.state, &storage.vault);
     let store = state.join(CHECKPOINT_STORE);
@@ -68,7 +72,7 @@ pub async fn rotate_entry_key(config: &Config) -> Result<KeyChange, StartupError
         }
         let next = keys.prepare_next(state, vault)?;
         let old = keys.entries.verifier();
-        let statement = KeySuccessionEntry::new(request(), &old, &next);
+        let statement = KeySuccessionEntry::new(request(), &old, &next).map_err(refused)?;
         let envelope = Envelope::sign(&Entry::KeySuccession(statement), &keys.entries);
         let recorded_at = ledger.append(&envelope.map_err(refused)?, None).await?;
         keys.next = Some(next);
@@ -101,7 +105,11 @@ pub async fn revoke_entry_key(
         let history = ledger.key_history().await?;
         let statement = revocation(&ledger, &history, order).await?;
         let key_id = statement.key.clone();
-        let envelope = Envelope::sign(&Entry::KeyRevocation(statement), &keys.entries);
+        let signer = keys.entries.clone();
+        let signed = tokio::task::spawn_blocking(move || {
+            Envelope::sign(&Entry::KeyRevocation(statement), &signer)
+        });
+        let envelope = signed.await.map_err(|_| StartupError::Interrupted)?;
         let recorded_at = ledger.append(&envelope.map_err(refused)?, None).await?;
         write_public(&config.state, &ledger.key_file().await?)?;
         let history = ledger.key_history().await?;

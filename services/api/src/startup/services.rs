@@ -18,9 +18,10 @@ use crate::credential_keys::CredentialKeys;
 use crate::engine::Engine;
 use crate::images::ImageStore;
 use crate::kept_uploads::KeptUploads;
-use crate::keys::{self, Vault};
+use crate::keys::{self, Keys, Vault};
 use crate::metrics;
 use crate::sandbox::Sandbox;
+use crate::signer::KeyPurpose;
 use crate::state::{AppState, SequencerStatus};
 use crate::time_stamps::HttpAuthority;
 use crate::turns::{InFlight, Turns};
@@ -54,6 +55,7 @@ impl Services {
             cluster,
             vault,
         } = Storage::open(&config).await?;
+        check_signer(&config, &keys)?;
         let credentials = open_credentials(&config, &vault)?;
         let watermarker = open_watermarker(&config, &vault)?;
         let anchors = credentials.anchors(&config.credentials)?;
@@ -172,6 +174,18 @@ impl Services {
         };
         storage::close(self.ledger, self.cluster).await?;
         sequenced.map_err(StartupError::Sequencer)
+    }
+}
+
+/// Whether somebody signs what this role needs: workers sign entries alone.
+fn check_signer(config: &Config, keys: &Keys) -> Result<(), StartupError> {
+    let needed: &[KeyPurpose] = match config.role {
+        Role::Worker => &[KeyPurpose::Entries],
+        Role::All | Role::Api => &[KeyPurpose::Entries, KeyPurpose::Checkpoints],
+    };
+    match needed.iter().find(|purpose| !keys.sign_for(**purpose)) {
+        Some(purpose) => Err(StartupError::NotSigned { purpose: *purpose }),
+        None => Ok(()),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::config::{Config, Role};
 use crate::cosigning;
 use crate::keys::{Keys, Vault, write_public};
 use crate::native;
+use crate::signer::SignerClient;
 
 /// Folder of the private cluster inside the native parts.
 const POSTGRES_PARTS: &str = "postgres";
@@ -39,12 +40,9 @@ impl Storage {
     /// See [`StartupError`].
     pub async fn open(config: &Config) -> Result<Self, StartupError> {
         let state = make_state_folder(config)?;
-        if config.role == Role::Worker && !Keys::exist(&state) {
-            let folder = state.join("keys");
-            return Err(StartupError::NoKeys { folder });
-        }
         let vault = Vault::open(config.signing.key_passphrase_file.as_deref())?;
-        let mut keys = Keys::open(&state, &config.origin, &vault)?;
+        let makes_keys = config.role != Role::Worker;
+        let mut keys = open_keys(config, &state, &vault, makes_keys).await?;
         if keys.created {
             tracing::info!(folder = %state.join("keys").display(), "made signing keys; back them up");
         }
@@ -98,12 +96,8 @@ pub async fn restore(
     backup: &Path,
 ) -> Result<(Backup, CheckReport), StartupError> {
     let state = make_state_folder(config)?;
-    if !Keys::exist(&state) {
-        let folder = state.join("keys");
-        return Err(StartupError::NoKeys { folder });
-    }
     let vault = Vault::open(config.signing.key_passphrase_file.as_deref())?;
-    let keys = Keys::open(&state, &config.origin, &vault)?;
+    let keys = open_keys(config, &state, &vault, false).await?;
     let store = CheckpointStore::new(state.join(CHECKPOINT_STORE), keys.public.checkpoint.clone());
     let kept: Vec<_> = store.read().await?.into_iter().collect();
     let (database_url, cluster) = database(config, &state).await?;
@@ -113,6 +107,26 @@ pub async fn restore(
         cluster.stop().await?;
     }
     Ok(restored?)
+}
+
+/// Opens the keys: those of the signer where one is configured, else those of the state folder, which are made
+/// only where that is wanted.
+async fn open_keys(
+    config: &Config,
+    state: &Path,
+    vault: &Vault,
+    makes_keys: bool,
+) -> Result<Keys, StartupError> {
+    if let Some(client) = SignerClient::of(&config.signer) {
+        let (state, origin) = (state.to_owned(), config.origin.clone());
+        let asked = tokio::task::spawn_blocking(move || Keys::held_by(&state, &origin, &client));
+        return Ok(asked.await.map_err(|_| StartupError::Interrupted)??);
+    }
+    if !makes_keys && !Keys::exist(state) {
+        let folder = state.join("keys");
+        return Err(StartupError::NoKeys { folder });
+    }
+    Ok(Keys::open(state, &config.origin, vault)?)
 }
 
 /// The database's address, and the private cluster where none is configured.

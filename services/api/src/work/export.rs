@@ -65,7 +65,9 @@ impl Export {
                 true => Vec::new(),
                 false => writer.begin(),
             };
-            bytes.extend(writer.finish(signer));
+            let signer = signer.clone();
+            let signed = tokio::task::spawn_blocking(move || writer.finish(&signer));
+            bytes.extend(signed.await.map_err(|_| WorkError::Interrupted)??);
             return Ok(Some(bytes));
         }
         let begun = std::mem::replace(&mut self.begun, true);

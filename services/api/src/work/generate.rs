@@ -11,15 +11,17 @@ use onnx::{
     Usage, Watermark,
 };
 use provenance::{
-    Bundle, Digest, Entry, Envelope, GenerationDetails, GenerationEntry, LeafIndex,
-    PerceptualAlgorithm, RecordedImage, RecordedModel, RecordedPerceptualHash, commit,
+    Bundle, Digest, Entry, GenerationDetails, GenerationEntry, LeafIndex, PerceptualAlgorithm,
+    RecordedImage, RecordedModel, RecordedPerceptualHash, commit,
 };
 
 use super::batches::Admission;
 use super::file::{ManifestText, PictureFile};
 use super::idempotency::Claim;
 use super::jobs::{self, JobOutcome, Truncated};
-use super::{GenerateOrder, IdempotencyKey, Plan, WorkError, draw_salt, now_ms, painting};
+use super::{
+    GenerateOrder, IdempotencyKey, Plan, WorkError, draw_salt, now_ms, painting, sign_entries,
+};
 use crate::access::Caller;
 use crate::config::Role;
 use crate::engine::Engine;
@@ -150,9 +152,7 @@ pub(super) async fn make_for_job(
         });
         outcome.usage = Some(made.usage);
         outcome.timings_ms = serde_json::to_value(made.timings).ok();
-        for stored in &made.stored {
-            entries.push(commission.sign(stored)?);
-        }
+        entries = commission.sign(&made.stored).await?;
     }
     let outcome = serde_json::to_string(&outcome).expect("numbers serialise");
     Ok(MadeForJob { entries, outcome })
@@ -290,11 +290,7 @@ impl Commission {
         let means = (Admission::Wait(self.state.generations.clone()), on_progress);
         let made = self.make(request_id, &recorded, means).await?;
         // A crash here leaves images that no entry names: waste, not damage. None was answered.
-        let entries: Vec<SignedEntry> = made
-            .stored
-            .iter()
-            .map(|stored| self.sign(stored))
-            .collect::<Result<_, _>>()?;
+        let entries = self.sign(&made.stored).await?;
         let appended = self.state.ledger.append_all(&entries).await?;
         let new = made.stored.into_iter().zip(appended);
         let new = new.map(|(stored, appended)| RecordedPicture {
@@ -477,13 +473,16 @@ impl Commission {
         })
     }
 
-    /// Signs the entry of a stored image.
-    fn sign(&self, stored: &Stored) -> Result<SignedEntry, WorkError> {
-        let entry = Entry::Generation(stored.entry.clone());
-        Ok(SignedEntry {
-            envelope: Envelope::sign(&entry, &self.state.signer)?,
+    /// Signs the entries of stored images, all or none.
+    async fn sign(&self, stored: &[Stored]) -> Result<Vec<SignedEntry>, WorkError> {
+        let entries = stored.iter().map(|stored| stored.entry.clone());
+        let envelopes = sign_entries(&self.state, entries.map(Entry::Generation).collect()).await?;
+        let signed = stored.iter().zip(envelopes);
+        let signed = signed.map(|(stored, envelope)| SignedEntry {
+            envelope,
             secret: Some(stored.secret.clone()),
-        })
+        });
+        Ok(signed.collect())
     }
 }
 

@@ -24,6 +24,7 @@ mod picture;
 mod plan;
 mod report;
 mod score;
+mod signing;
 mod source;
 mod worker;
 
@@ -55,6 +56,7 @@ pub use report::{ReadPicture, ScoreReport, TraceCurve};
 pub use score::{
     Examination, InversionStrip, RecordedScore, ScoreAnswer, ScoreTimings, Upload, examine, score,
 };
+use signing::sign_entries;
 pub use source::{
     LatentsSink, MaskReading, OwnLatents, SourceFile, SourceMask, SourcePicture, open_mask,
     open_picture, read_metadata,

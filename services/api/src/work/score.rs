@@ -10,13 +10,13 @@ use media::{Decoded, Format, InvisibleWatermark, Mark, PerceptualHash};
 use ndarray::ArrayView4;
 use onnx::{InvertRequest, Picture};
 use provenance::{
-    Bundle, Decimal, Digest, Entry, Envelope, LeafIndex, RecordedDetector, RecordedVerdict,
-    ScoreEntry, commit,
+    Bundle, Decimal, Digest, Entry, LeafIndex, RecordedDetector, RecordedVerdict, ScoreEntry,
+    commit,
 };
 
 use super::own::{noise_watermark, own_entries};
 use super::report::{TraceCurve, stratum};
-use super::{WorkError, draw_salt, now_ms};
+use super::{WorkError, draw_salt, now_ms, sign_entries};
 use crate::access::Caller;
 use crate::engine::{DetectorSlot, Engine, GeneratorSlot};
 use crate::request_id;
@@ -529,8 +529,11 @@ async fn record(
         verdict: recorded_verdict(assessment.verdict),
         probability,
     };
-    let envelope = Envelope::sign(&Entry::Score(entry.clone()), &state.signer)?;
-    let appended = state.ledger.append(&envelope, None).await?;
+    let envelopes = sign_entries(state, vec![Entry::Score(entry.clone())]).await?;
+    let [envelope] = &envelopes[..] else {
+        return Err(WorkError::Interrupted);
+    };
+    let appended = state.ledger.append(envelope, None).await?;
     Ok(RecordedScore {
         entry,
         leaf_index: appended.leaf_index,

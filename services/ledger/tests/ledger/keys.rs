@@ -26,7 +26,7 @@ fn request(id: &str) -> KeyRequest {
 }
 
 fn succession(id: &str, old: &EntrySigner, new: &EntrySigner) -> Envelope {
-    let statement = KeySuccessionEntry::new(request(id), &old.verifier(), new);
+    let statement = KeySuccessionEntry::new(request(id), &old.verifier(), new).unwrap();
     Envelope::sign(&Entry::KeySuccession(statement), old).unwrap()
 }
 
@@ -163,7 +163,7 @@ async fn a_statement_about_keys_that_breaks_a_rule_is_refused_and_the_log_goes_o
     log.append_numbered(0..2).await;
     let same = succession("1", &entry_signer(), &entry_signer());
     let mut unproven =
-        KeySuccessionEntry::new(request("2"), &entry_signer().verifier(), &next_signer());
+        KeySuccessionEntry::new(request("2"), &entry_signer().verifier(), &next_signer()).unwrap();
     unproven.new_key = checkpoint_signer().verifier().to_string();
     let unproven = Envelope::sign(&Entry::KeySuccession(unproven), &entry_signer()).unwrap();
     for refused in [same, unproven] {

@@ -1,9 +1,15 @@
 //! Who may sequence, and what is never signed.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use ledger::sequencer::{Sequencer, SequencerOptions};
 use ledger::{Ledger, LedgerError, LedgerOptions};
-use provenance::{CheckpointSigner, TreeSize};
+use provenance::keys::Signable;
+use provenance::{CheckpointSigner, KeyHolder, SigningFailure, TreeSize};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use tokio::sync::watch;
 
 use crate::support::{
     ORIGIN, Running, TestLog, checkpoint_signer, generation, public_keys, signed, until,
@@ -51,6 +57,64 @@ async fn an_empty_log_gets_a_checkpoint_of_size_zero() {
     until(async || log.ledger.latest_checkpoint().await.unwrap().is_some()).await;
     let checkpoint = log.ledger.latest_checkpoint().await.unwrap().unwrap();
     assert_eq!(checkpoint.unverified().tree_size, TreeSize::new(0));
+    sequencer.stop().await;
+    log.finish().await;
+}
+
+/// Holds the checkpoint key, and answers only while it is switched on.
+#[derive(Debug)]
+struct Switch {
+    key: CheckpointSigner,
+    on: watch::Receiver<bool>,
+    asked: AtomicUsize,
+}
+
+impl KeyHolder for Switch {
+    fn sign(&self, messages: &[Vec<u8>]) -> Result<Vec<[u8; 64]>, SigningFailure> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if !*self.on.borrow() {
+            return Err(SigningFailure::Unavailable("it is off".to_owned()));
+        }
+        let read = messages.iter().cloned().map(Signable::parse);
+        let read: Vec<_> = read.collect::<Result<_, _>>().unwrap();
+        Ok(self.key.sign_read(&read).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_signer_that_does_not_answer_is_waited_for_and_nothing_is_lost() {
+    let log = TestLog::start().await;
+    let (switch, on) = watch::channel(true);
+    let key = checkpoint_signer();
+    let holder = Arc::new(Switch {
+        key: key.clone(),
+        on,
+        asked: AtomicUsize::new(0),
+    });
+    let signer = CheckpointSigner::held_by(holder.clone(), key.verifier());
+    let options = SequencerOptions {
+        retry_interval: Duration::from_millis(5),
+        ..SequencerOptions::default()
+    };
+    let store = log.store.path().join("store");
+    let sequencer = Sequencer::with_options(log.ledger.clone(), signer, store, options);
+    let sequencer = Running::start(sequencer);
+    log.append_numbered(0..2).await;
+    switch.send_replace(false);
+    let before = holder.asked.load(Ordering::SeqCst);
+    let appending = {
+        let (ledger, envelope) = (log.ledger.clone(), signed(generation("alice", "waits")));
+        tokio::spawn(async move { ledger.append(&envelope, None).await })
+    };
+    until(async || holder.asked.load(Ordering::SeqCst) > before + 2).await;
+    // It is recorded, and neither signed nor answered.
+    let published = log.ledger.published_checkpoint().await.unwrap().unwrap();
+    assert_eq!(published.unverified().tree_size, TreeSize::new(2));
+    assert!(!appending.is_finished());
+    switch.send_replace(true);
+    let appended = appending.await.unwrap().unwrap();
+    appended.bundle.verify(&public_keys()).unwrap();
+    log.append_numbered(3..5).await;
     sequencer.stop().await;
     log.finish().await;
 }

@@ -53,17 +53,24 @@ pub struct KeyRevocationEntry {
 
 impl KeySuccessionEntry {
     /// The statement that one key follows another.
-    pub fn new(request: KeyRequest, old: &EntryVerifier, new: &EntrySigner) -> Self {
+    ///
+    /// # Errors
+    /// When the signer of the new key fails.
+    pub fn new(
+        request: KeyRequest,
+        old: &EntryVerifier,
+        new: &EntrySigner,
+    ) -> Result<Self, ProvenanceError> {
         let (old_key, new_key) = (old.key_id(), new.verifier().to_string());
-        let signature = new.sign(&possession_message(&old_key, &new_key));
-        Self {
+        let signature = new.sign(&possession_message(&old_key, &new_key))?;
+        Ok(Self {
             request_id: request.request_id,
             created_at_ms: request.created_at_ms,
             client: request.client,
             possession: base64_encode(&signature),
             old_key,
             new_key,
-        }
+        })
     }
 
     /// The key that follows, once it has shown that somebody holds it.
@@ -107,6 +114,15 @@ pub struct KeyRequest {
     pub created_at_ms: u64,
     /// Who asks.
     pub client: String,
+}
+
+/// The old and the new key that a proof of possession names; none in anything else.
+pub(crate) fn possession_of(message: &[u8]) -> Option<(String, String)> {
+    let text = str::from_utf8(message).ok()?;
+    let [POSSESSION_FORMAT, old_key, new_key, ""] = text.split('\n').collect::<Vec<_>>()[..] else {
+        return None;
+    };
+    Some((old_key.to_owned(), new_key.to_owned()))
 }
 
 fn possession_message(old_key: &str, new_key: &str) -> Vec<u8> {

@@ -43,7 +43,7 @@ fn export(encoding: ExportEncoding, rows: u64) -> (Vec<u8>, Vec<u8>, EntrySigner
             .row(LeafIndex::new(number * 2), &envelope, &mut bytes)
             .unwrap();
     }
-    let last = writer.finish(&signer);
+    let last = writer.finish(&signer).unwrap();
     (bytes, last, signer)
 }
 

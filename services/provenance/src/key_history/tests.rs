@@ -47,7 +47,7 @@ fn score(number: u64) -> Entry {
 }
 
 fn succession(old: &EntrySigner, new: &EntrySigner) -> Entry {
-    Entry::KeySuccession(KeySuccessionEntry::new(request(1), &old.verifier(), new))
+    Entry::KeySuccession(KeySuccessionEntry::new(request(1), &old.verifier(), new).unwrap())
 }
 
 fn revocation(key: &EntrySigner, since: u64) -> Entry {
@@ -216,7 +216,7 @@ fn a_succession_that_was_tampered_with_is_refused_with_its_reason() {
     assert!(walk(&[of(&|_| ())]).is_ok());
     let third = signer(2).verifier();
     let other_log = EntrySigner::from_seed("other.test/log", [1; 32]).unwrap();
-    let foreign = KeySuccessionEntry::new(request(1), &first.verifier(), &other_log);
+    let foreign = KeySuccessionEntry::new(request(1), &first.verifier(), &other_log).unwrap();
     for (refused, words) in [
         // Another key than the one that signed the proof of possession.
         (

@@ -170,7 +170,7 @@ fn export(mirror: &Mirror, encoding: ExportEncoding, places: &[u64]) -> Vec<u8> 
             .row(LeafIndex::new(*place), &envelope, &mut bytes)
             .unwrap();
     }
-    bytes.extend(writer.finish(&signer));
+    bytes.extend(writer.finish(&signer).unwrap());
     bytes
 }
 
