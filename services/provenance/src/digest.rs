@@ -3,15 +3,19 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 use crate::ProvenanceError;
 
+/// Bytes of a SHA-256 digest.
+const DIGEST_BYTES: usize = 32;
+
 /// The 32 bytes of a SHA-256 digest. Written as 64 lower-case hexadecimal digits everywhere but in
 /// notes and proofs, whose formats ask for base64.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest([u8; 32]);
+pub struct Digest([u8; DIGEST_BYTES]);
 
 impl Digest {
     /// The digest of some bytes.
@@ -37,11 +41,18 @@ impl Digest {
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// Writes the digits without asking for memory: an entry has more than a dozen digests.
+    fn write_digits<'a>(&self, digits: &'a mut [u8; 2 * DIGEST_BYTES]) -> &'a str {
+        hex::encode_to_slice(self.0, digits).expect("two digits a byte");
+        std::str::from_utf8(digits).expect("hexadecimal digits are ASCII")
+    }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&hex::encode(self.0))
+        let mut digits = [0; 2 * DIGEST_BYTES];
+        formatter.write_str(self.write_digits(&mut digits))
     }
 }
 
@@ -56,31 +67,43 @@ impl FromStr for Digest {
 
     /// Parses 64 lower-case hexadecimal digits and nothing else.
     fn from_str(text: &str) -> Result<Self, ProvenanceError> {
-        let is_lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        let mut bytes = [0; 32];
-        if text.len() != 64 || !text.bytes().all(is_lower_hex) {
+        let is_upper_hex = |byte: u8| byte.is_ascii_uppercase();
+        let mut bytes = [0; DIGEST_BYTES];
+        if text.bytes().any(is_upper_hex) || hex::decode_to_slice(text, &mut bytes).is_err() {
             return Err(ProvenanceError::malformed(
                 "digest",
                 "64 lower-case hexadecimal digits are needed",
             ));
         }
-        hex::decode_to_slice(text, &mut bytes)
-            .map_err(|error| ProvenanceError::malformed("digest", error.to_string()))?;
         Ok(Self(bytes))
     }
 }
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let mut digits = [0; 2 * DIGEST_BYTES];
+        serializer.serialize_str(self.write_digits(&mut digits))
     }
 }
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        deserializer.deserialize_str(Digits)
+    }
+}
+
+/// Reads a digest where its digits lie.
+struct Digits;
+
+impl Visitor<'_> for Digits {
+    type Value = Digest;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("64 lower-case hexadecimal digits")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Digest, E> {
+        text.parse().map_err(E::custom)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The strict spellings that all parsers of this crate share: base64, decimals and canonical JSON.
 
+use std::io;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -54,10 +56,26 @@ pub(crate) fn parse_canonical_json<T: Serialize + DeserializeOwned>(
 ) -> Result<T, ProvenanceError> {
     let value: T = serde_json::from_slice(bytes)
         .map_err(|error| ProvenanceError::malformed(what, error.to_string()))?;
-    if canonical_json(&value) != bytes {
+    let mut rest = Rest(bytes);
+    if serde_json::to_writer(&mut rest, &value).is_err() || !rest.0.is_empty() {
         return Err(ProvenanceError::NotCanonical { what });
     }
     Ok(value)
+}
+
+/// What is left of the bytes that are expected to be written.
+struct Rest<'a>(&'a [u8]);
+
+impl io::Write for Rest<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let rest = self.0.strip_prefix(bytes);
+        self.0 = rest.ok_or(io::ErrorKind::InvalidData)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Refuses input over its limit before anything looks at it.

@@ -193,13 +193,26 @@ impl Entry {
     pub fn parse(bytes: &[u8]) -> Result<Self, ProvenanceError> {
         const WHAT: &str = "entry";
         check_length(WHAT, bytes.len(), ENTRY_BYTES_MAX)?;
-        let header: Statement<String, IgnoredAny> = serde_json::from_slice(bytes)
-            .map_err(|error| ProvenanceError::malformed(WHAT, error.to_string()))?;
-        let version = header.version;
+        let entry = match opening(bytes) {
+            // So begin all canonical bytes: what they are needs no reading of the whole.
+            Some((version, kind)) if is_known(version, kind) => {
+                Self::parse_known(version, kind, bytes)?
+            }
+            _ => {
+                let header: Statement<String, IgnoredAny> = serde_json::from_slice(bytes)
+                    .map_err(|error| ProvenanceError::malformed(WHAT, error.to_string()))?;
+                Self::parse_known(header.version, &header.kind, bytes)?
+            }
+        };
+        entry.check_fields()?;
+        Ok(entry)
+    }
+
+    fn parse_known(version: u64, kind: &str, bytes: &[u8]) -> Result<Self, ProvenanceError> {
         if version == 0 || version > ENTRY_VERSION_MAX {
             return Err(ProvenanceError::UnknownVersion { version });
         }
-        let entry = match (header.kind.as_str(), version) {
+        Ok(match (kind, version) {
             (GENERATION, 1) => Self::Generation(parse_body::<bodies::Body1>(bytes)?.into()),
             (GENERATION, 2) => Self::Generation(parse_body::<bodies::Body2>(bytes)?.into()),
             (GENERATION, _) => Self::Generation(parse_body::<bodies::Body3>(bytes)?.into()),
@@ -209,16 +222,19 @@ impl Entry {
             (SCORE | KEY_SUCCESSION | KEY_REVOCATION, _) => {
                 return Err(ProvenanceError::UnknownVersion { version });
             }
-            _ => return Err(ProvenanceError::UnknownKind { kind: header.kind }),
-        };
-        entry.check_fields()?;
-        Ok(entry)
+            _ => {
+                let kind = kind.to_owned();
+                return Err(ProvenanceError::UnknownKind { kind });
+            }
+        })
     }
 
-    /// Checks everything that [`Entry::parse`] would check.
-    pub(crate) fn check(&self) -> Result<(), ProvenanceError> {
-        check_length("entry", self.to_bytes().len(), ENTRY_BYTES_MAX)?;
-        self.check_fields()
+    /// The canonical bytes, after checking everything that [`Entry::parse`] would check.
+    pub(crate) fn checked_bytes(&self) -> Result<Vec<u8>, ProvenanceError> {
+        let bytes = self.to_bytes();
+        check_length("entry", bytes.len(), ENTRY_BYTES_MAX)?;
+        self.check_fields()?;
+        Ok(bytes)
     }
 
     fn check_fields(&self) -> Result<(), ProvenanceError> {
@@ -246,6 +262,27 @@ impl ScoreEntry {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Version and kind of what begins as canonical bytes do. It says nothing about what follows.
+fn opening(bytes: &[u8]) -> Option<(u64, &str)> {
+    let rest = bytes.strip_prefix(br#"{"version":"#)?;
+    let (version, rest) = rest.split_first()?;
+    let rest = rest.strip_prefix(br#","kind":""#)?;
+    let end = rest.iter().position(|byte| *byte == b'"')?;
+    let kind = std::str::from_utf8(&rest[..end]).ok()?;
+    version
+        .is_ascii_digit()
+        .then(|| (u64::from(version - b'0'), kind))
+}
+
+/// Whether there are canonical bytes of this version and kind.
+fn is_known(version: u64, kind: &str) -> bool {
+    match kind {
+        GENERATION => (1..=ENTRY_VERSION_MAX).contains(&version),
+        SCORE | KEY_SUCCESSION | KEY_REVOCATION => version == 1,
+        _ => false,
     }
 }
 

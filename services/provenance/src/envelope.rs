@@ -14,6 +14,16 @@ pub const ENVELOPE_BYTES_MAX: usize = 65_535;
 
 const WHAT: &str = "envelope";
 
+/// What stands in the canonical bytes before the payload, and after it between payload, type, key, signature
+/// and end. The same as what [`Wire`] gives.
+const START: &str = r#"{"payload":""#;
+const BETWEEN: [&str; 4] = [
+    r#"","payloadType":""#,
+    r#"","signatures":[{"keyid":"#,
+    r#","sig":""#,
+    r#""}]}"#,
+];
+
 /// An entry's canonical bytes under one Ed25519 signature. Parsing does not verify it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Wire", into = "Wire")]
@@ -46,7 +56,7 @@ impl Envelope {
     /// # Errors
     /// Refuses an entry that [`Entry::parse`] would refuse to read back, and fails when the signer does.
     pub fn sign(entry: &Entry, signer: &EntrySigner) -> Result<Self, ProvenanceError> {
-        let payload = checked_payload(entry)?;
+        let payload = entry.checked_bytes()?;
         let signature = signer.sign(&pre_authentication_encoding(PAYLOAD_TYPE, &payload))?;
         Self::of(payload, signer, signature)
     }
@@ -56,7 +66,7 @@ impl Envelope {
     /// # Errors
     /// As [`sign`](Self::sign).
     pub fn sign_all(entries: &[Entry], signer: &EntrySigner) -> Result<Vec<Self>, ProvenanceError> {
-        let payloads = entries.iter().map(checked_payload);
+        let payloads = entries.iter().map(Entry::checked_bytes);
         let payloads = payloads.collect::<Result<Vec<_>, _>>()?;
         let messages: Vec<Vec<u8>> = payloads
             .iter()
@@ -85,7 +95,22 @@ impl Envelope {
 
     /// The canonical bytes, which are the data of the log's leaf.
     pub fn to_bytes(&self) -> Vec<u8> {
-        canonical_json(self)
+        let key_id = canonical_json(&self.key_id);
+        let payload = base64_encode(&self.payload);
+        let signature = base64_encode(&self.signature);
+        let [before_type, before_key, before_signature, end] = BETWEEN.map(str::as_bytes);
+        let pieces = [
+            START.as_bytes(),
+            payload.as_bytes(),
+            before_type,
+            PAYLOAD_TYPE.as_bytes(),
+            before_key,
+            &key_id,
+            before_signature,
+            signature.as_bytes(),
+            end,
+        ];
+        pieces.concat()
     }
 
     /// Parses canonical bytes, without verifying the signature.
@@ -95,8 +120,31 @@ impl Envelope {
     /// canonical one.
     pub fn parse(bytes: &[u8]) -> Result<Self, ProvenanceError> {
         check_length(WHAT, bytes.len(), ENVELOPE_BYTES_MAX)?;
+        if let Some(envelope) = Self::parse_plain(bytes) {
+            return Ok(envelope);
+        }
         let wire: Wire = parse_canonical_json(WHAT, bytes)?;
         Self::try_from(wire)
+    }
+
+    /// The short way, for the canonical bytes of an envelope whose key's name needs no escape: all that
+    /// varies in them has one spelling. None for everything else, which the long way judges.
+    fn parse_plain(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let [before_type, before_key, before_signature, end] = BETWEEN;
+        let (payload, rest) = text.strip_prefix(START)?.split_once(before_type)?;
+        let rest = rest.strip_prefix(PAYLOAD_TYPE)?.strip_prefix(before_key)?;
+        let (key_id, rest) = rest.strip_prefix('"')?.split_once('"')?;
+        let is_escaped = |byte: u8| byte < b' ' || byte == b'\\';
+        if key_id.bytes().any(is_escaped) {
+            return None;
+        }
+        let signature = rest.strip_prefix(before_signature)?.strip_suffix(end)?;
+        Some(Self {
+            payload: base64_decode(WHAT, payload).ok()?,
+            key_id: key_id.to_owned(),
+            signature: base64_decode(WHAT, signature).ok()?.try_into().ok()?,
+        })
     }
 
     /// Verifies the signature and parses the entry.
@@ -176,12 +224,6 @@ impl TryFrom<Wire> for Envelope {
     }
 }
 
-/// The canonical bytes of an entry that can be read back.
-fn checked_payload(entry: &Entry) -> Result<Vec<u8>, ProvenanceError> {
-    entry.check()?;
-    Ok(entry.to_bytes())
-}
-
 /// What is signed: PAE(type, body) of DSSE, which binds the type and both lengths.
 pub(crate) fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let header = format!(
@@ -209,6 +251,38 @@ pub(crate) fn pre_authenticated(message: &[u8]) -> Option<(&str, &[u8])> {
 mod tests {
     use super::*;
     use crate::{Digest, RecordedDetector, RecordedVerdict, ScoreEntry};
+
+    /// Both ways of reading and of writing an envelope, for a key whose name needs escapes and for one whose
+    /// name needs none.
+    #[test]
+    fn the_short_way_reads_and_writes_what_the_long_way_does() {
+        for key_id in ["retrace.test/log+0123abcd", "é+1", "a\"b\\c\u{7f}\n+2", ""] {
+            let envelope = Envelope {
+                payload: br#"{"version":1}"#.to_vec(),
+                key_id: key_id.to_owned(),
+                signature: [7; 64],
+            };
+            let bytes = envelope.to_bytes();
+            assert_eq!(bytes, canonical_json(&envelope));
+            assert_eq!(Envelope::parse(&bytes).as_ref(), Ok(&envelope));
+            let is_plain = !key_id.contains(['"', '\\', '\n']);
+            assert_eq!(Envelope::parse_plain(&bytes).is_some(), is_plain);
+            let long_way = |bytes: &[u8]| {
+                parse_canonical_json::<Wire>(WHAT, bytes).and_then(Envelope::try_from)
+            };
+            for place in 0..bytes.len() {
+                for byte in [b' ', b'"', b'\\', b'=', b'/', b'A', b'}', 0, 0xff] {
+                    let mut changed = bytes.clone();
+                    changed[place] = byte;
+                    assert_eq!(Envelope::parse(&changed), long_way(&changed));
+                }
+                let shorter = [&bytes[..place], &bytes[place + 1..]].concat();
+                assert_eq!(Envelope::parse(&shorter), long_way(&shorter));
+                let longer = [&bytes[..place], b" ", &bytes[place..]].concat();
+                assert_eq!(Envelope::parse(&longer), long_way(&longer));
+            }
+        }
+    }
 
     #[test]
     fn an_entry_that_could_not_be_read_back_is_not_signed() {
