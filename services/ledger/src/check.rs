@@ -3,17 +3,18 @@
 mod report;
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::thread;
 
 use provenance::merkle::{Appender, NewNode, empty_root, leaf_hash};
 use provenance::{
-    Digest, Entry, Envelope, KeyHistory, LeafIndex, ProvenanceError, PublicKeys, SignedCheckpoint,
-    TreeSize, WitnessPolicy,
+    Digest, KeyHistory, LeafIndex, ProvenanceError, PublicKeys, SignedCheckpoint, TreeSize,
+    VerifiedAhead, WitnessPolicy,
 };
 use sqlx::PgConnection;
 
 pub use self::report::{CheckReport, CheckedKey, PROBLEMS_MAX, Problem};
 use crate::LedgerError;
-use crate::blocking::blocking;
 use crate::connect::Ledger;
 use crate::entries::{Projection, digest, to_i64, tree_size_of};
 use crate::heads::parse_checkpoint;
@@ -91,7 +92,7 @@ impl Ledger {
         }
         check.load_checkpoints(&mut transaction, 0, 0).await?;
         check.compare_roots();
-        while check.next_page(&mut transaction).await? {}
+        check.walk(&mut transaction).await?;
         check.finish(&mut transaction).await?;
         transaction.commit().await?;
         Ok(check.report)
@@ -225,38 +226,71 @@ impl Check {
         }
     }
 
-    /// Verifies the next entries. Answers whether there may be more.
-    async fn next_page(&mut self, connection: &mut PgConnection) -> Result<bool, LedgerError> {
-        let first = self.appender.size().get();
-        let rows = load_page(connection, to_i64(first, "leaf index")?).await?;
-        if rows.is_empty() {
-            return Ok(false);
+    /// Verifies the entries from the first one up to the end or the first gap: while the signatures of a page
+    /// are verified, the next one is read.
+    async fn walk(&mut self, connection: &mut PgConnection) -> Result<(), LedgerError> {
+        let mut page = load_page(connection, 0).await?;
+        while !page.is_empty() {
+            let first = self.appender.size().get();
+            let last = first + page.len() as u64;
+            // Sizes are unique, so this is at most one checkpoint for each entry of the page.
+            let first_size = to_i64(first + 1, "tree size")?;
+            let last_size = to_i64(last, "tree size")?;
+            self.load_checkpoints(connection, first_size, last_size)
+                .await?;
+            let verified = verify_ahead(page, &self.entry_keys);
+            let next = load_page(connection, to_i64(last, "leaf index")?);
+            let (verified, next) = tokio::try_join!(verified, next)?;
+            if !self.take_page(connection, verified).await? {
+                // What lies behind a gap was not looked at.
+                return Ok(());
+            }
+            page = next;
         }
-        // Sizes are unique, so this is at most one checkpoint for each entry of the page.
-        let first_size = to_i64(first + 1, "tree size")?;
-        let last_size = to_i64(first + rows.len() as u64, "tree size")?;
-        self.load_checkpoints(connection, first_size, last_size)
-            .await?;
-        let mut keys = self.entry_keys.clone();
-        let (leaf_hashes, problems, keys) = blocking(move || {
-            let (leaf_hashes, problems) = verify_page(first, &rows, &mut keys)?;
-            Ok((leaf_hashes, problems, keys))
-        })
-        .await?;
-        self.entry_keys = keys;
+        Ok(())
+    }
+
+    /// Takes the entries of a page in their order. Answers whether there was no gap.
+    async fn take_page(
+        &mut self,
+        connection: &mut PgConnection,
+        page: Vec<Ahead>,
+    ) -> Result<bool, LedgerError> {
         let mut nodes = Vec::new();
-        for leaf_hash in leaf_hashes {
-            self.appender.append(leaf_hash, &mut nodes)?;
+        let mut is_whole = true;
+        for ahead in page {
+            let leaf_index = LeafIndex::new(self.appender.size().get());
+            if ahead.row.leaf_index != to_i64(leaf_index.get(), "leaf index")? {
+                self.report.add(Problem::MissingEntry { leaf_index });
+                is_whole = false;
+                break;
+            }
+            self.appender.append(ahead.leaf_hash, &mut nodes)?;
             self.compare_roots();
-        }
-        let has_gap = problems
-            .iter()
-            .any(|problem| matches!(problem, Problem::MissingEntry { .. }));
-        for problem in problems {
-            self.report.add(problem);
+            self.take_entry(leaf_index, ahead)?;
         }
         self.compare_nodes(connection, &nodes).await?;
-        Ok(!has_gap)
+        Ok(is_whole)
+    }
+
+    fn take_entry(&mut self, leaf_index: LeafIndex, ahead: Ahead) -> Result<(), LedgerError> {
+        if digest(&ahead.row.leaf_hash)? != ahead.leaf_hash {
+            self.report.add(Problem::LeafHash { leaf_index });
+        }
+        let met = ahead
+            .verified
+            .and_then(|verified| self.entry_keys.meet_ahead(leaf_index, verified));
+        match met {
+            Err(error) => self.report.add(Problem::Envelope {
+                leaf_index,
+                detail: error.to_string(),
+            }),
+            Ok(entry) if !ahead.row.says(&Projection::of(&entry)?) => {
+                self.report.add(Problem::Column { leaf_index });
+            }
+            Ok(_) => {}
+        }
+        Ok(())
     }
 
     async fn compare_nodes(
@@ -372,49 +406,35 @@ async fn load_page(connection: &mut PgConnection, first: i64) -> Result<Vec<Stor
     Ok(rows)
 }
 
-/// Verifies the entries of a page up to the first gap. Answers their leaf hashes and what is wrong.
-fn verify_page(
-    first: u64,
-    rows: &[Stored],
-    keys: &mut KeyHistory,
-) -> Result<(Vec<Digest>, Vec<Problem>), LedgerError> {
-    let mut leaf_hashes = Vec::with_capacity(rows.len());
-    let mut problems = Vec::new();
-    for (place, row) in (first..).zip(rows) {
-        let leaf_index = LeafIndex::new(place);
-        if row.leaf_index != to_i64(place, "leaf index")? {
-            problems.push(Problem::MissingEntry { leaf_index });
-            break;
-        }
-        let computed = leaf_hash(&row.envelope);
-        if digest(&row.leaf_hash)? != computed {
-            problems.push(Problem::LeafHash { leaf_index });
-        }
-        leaf_hashes.push(computed);
-        let entry = verify_entry(&row.envelope, leaf_index, keys);
-        match entry {
-            Err(error) => problems.push(Problem::Envelope {
-                leaf_index,
-                detail: error.to_string(),
-            }),
-            Ok(entry) if !row.says(&Projection::of(&entry)?) => {
-                problems.push(Problem::Column { leaf_index });
-            }
-            Ok(_) => {}
-        }
-    }
-    Ok((leaf_hashes, problems))
+/// A row whose signature was verified, or not, before its turn.
+struct Ahead {
+    row: Stored,
+    leaf_hash: Digest,
+    verified: Result<VerifiedAhead, ProvenanceError>,
 }
 
-fn verify_entry(
-    bytes: &[u8],
-    leaf_index: LeafIndex,
-    keys: &mut KeyHistory,
-) -> Result<Entry, ProvenanceError> {
-    let envelope = Envelope::parse(bytes)?;
-    let entry = keys.verify(&envelope, leaf_index)?;
-    keys.meet(leaf_index, envelope.key_id(), &entry)?;
-    Ok(entry)
+/// Verifies the signatures of a page on as many threads as there are cores. The answers come in their order.
+async fn verify_ahead(mut page: Vec<Stored>, keys: &KeyHistory) -> Result<Vec<Ahead>, LedgerError> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let share = page.len().div_ceil(threads).max(1);
+    let mut shares = Vec::new();
+    while !page.is_empty() {
+        let rest = page.split_off(share.min(page.len()));
+        let (rows, keys) = (std::mem::replace(&mut page, rest), keys.clone());
+        shares.push(tokio::task::spawn_blocking(move || {
+            let ahead = |row: Stored| Ahead {
+                leaf_hash: leaf_hash(&row.envelope),
+                verified: keys.verify_ahead(&row.envelope),
+                row,
+            };
+            rows.into_iter().map(ahead).collect::<Vec<_>>()
+        }));
+    }
+    let mut verified = Vec::new();
+    for share in shares {
+        verified.extend(share.await.expect("verification does not panic"));
+    }
+    Ok(verified)
 }
 
 impl Stored {

@@ -6,8 +6,11 @@
 //! air. Whoever walks the log builds the history on the way; whoever looks at one entry gets the statements
 //! with their proofs ([`KeyStatement`]), in its [`crate::Bundle`] or in the [`crate::KeyFile`].
 
+mod ahead;
+
 use serde::{Deserialize, Serialize};
 
+pub use self::ahead::VerifiedAhead;
 use crate::{
     Checkpoint, Digest, Entry, EntryVerifier, Envelope, KeyRevocationEntry, KeySuccessionEntry,
     LeafIndex, ProvenanceError, merkle,

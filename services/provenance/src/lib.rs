@@ -62,7 +62,7 @@ pub use envelope::Envelope;
 pub use error::ProvenanceError;
 pub use export::{ExportEncoding, ExportManifest, ExportWriter, SignedManifest};
 pub use key_file::KeyFile;
-pub use key_history::{EntryKey, KeyHistory, KeyStatement, Revocation};
+pub use key_history::{EntryKey, KeyHistory, KeyStatement, Revocation, VerifiedAhead};
 pub use keys::{
     CheckpointSigner, CheckpointVerifier, EntrySigner, EntryVerifier, KeyHolder, PublicKeys,
     SecretSeed, SigningFailure,

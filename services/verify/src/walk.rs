@@ -4,8 +4,10 @@ use std::num::NonZero;
 use std::thread;
 
 use indicatif::ProgressBar;
-use provenance::merkle::{Appender, Hash, TreeHead, leaf_hash};
-use provenance::{Checkpoint, Entry, Envelope, KeyHistory, LeafIndex, ProvenanceError, PublicKeys};
+use provenance::merkle::{Appender, Hash, TreeHead};
+use provenance::{
+    Checkpoint, Entry, KeyHistory, LeafIndex, ProvenanceError, PublicKeys, VerifiedAhead,
+};
 
 use crate::input::InputError;
 use crate::report::{Check, Reason};
@@ -127,7 +129,7 @@ impl<'a> Walk<'a> {
 
     fn append(
         &mut self,
-        entries: Vec<Result<Verified, ProvenanceError>>,
+        entries: Vec<Result<VerifiedAhead, ProvenanceError>>,
         visit: &mut dyn FnMut(&Met),
     ) -> Result<(), Stop> {
         let size_max = self.heads.last().map_or(0, |head| head.tree_size.get());
@@ -142,18 +144,12 @@ impl<'a> Walk<'a> {
                 let detail = format!("entry {place} is not covered by the checkpoint");
                 return Err(Stop::Entry(Reason::new("entry-not-covered", detail)));
             }
-            let Verified {
-                leaf_hash,
-                envelope,
-                entry,
-            } = entry.map_err(refused)?;
-            let at = LeafIndex::new(place);
-            let entry = match entry {
-                Some(entry) => entry,
-                None => self.keys.verify(&envelope, at).map_err(refused)?,
-            };
-            let met = self.keys.meet(at, envelope.key_id(), &entry);
-            met.map_err(refused)?;
+            let entry = entry.map_err(refused)?;
+            let leaf_hash = entry.leaf_hash();
+            let entry = self
+                .keys
+                .meet_ahead(LeafIndex::new(place), entry)
+                .map_err(refused)?;
             new_nodes.clear();
             let leaf_index = self
                 .appender
@@ -210,16 +206,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// An entry that can be read.
-struct Verified {
-    leaf_hash: Hash,
-    envelope: Envelope,
-    /// What it states, where the signature holds; none where no key that was known by then made it, which may
-    /// be one that an entry before it names.
-    entry: Option<Entry>,
-}
-
-type Answers = Vec<Result<Verified, ProvenanceError>>;
+type Answers = Vec<Result<VerifiedAhead, ProvenanceError>>;
 
 /// Verifies batches side by side; the answers come in their order.
 fn verify(batches: &[Batch], threads: usize, keys: &KeyHistory) -> Vec<Answers> {
@@ -229,7 +216,7 @@ fn verify(batches: &[Batch], threads: usize, keys: &KeyHistory) -> Vec<Answers> 
             .chunks(share)
             .map(|chunk| {
                 let verify_chunk = move || -> Vec<Answers> {
-                    let entry = |bytes: &Vec<u8>| verify_entry(bytes, keys);
+                    let entry = |bytes: &Vec<u8>| keys.verify_ahead(bytes);
                     chunk
                         .iter()
                         .map(|batch| batch.iter().map(entry).collect())
@@ -242,18 +229,5 @@ fn verify(batches: &[Batch], threads: usize, keys: &KeyHistory) -> Vec<Answers> 
         joined
             .flat_map(|answers| answers.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect()
-    })
-}
-
-/// Verifies the signature alone: whether its key may sign at this place turns out where the places are known.
-fn verify_entry(bytes: &[u8], keys: &KeyHistory) -> Result<Verified, ProvenanceError> {
-    let envelope = Envelope::parse(bytes)?;
-    let key = keys.key(envelope.key_id());
-    let entry = key.map(|key| envelope.verify(&key.verifier)).transpose()?;
-    Ok(Verified {
-        // The parser accepts canonical bytes alone, so these are the leaf.
-        leaf_hash: leaf_hash(bytes),
-        envelope,
-        entry,
     })
 }
