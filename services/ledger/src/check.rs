@@ -16,8 +16,9 @@ use sqlx::PgConnection;
 pub use self::report::{CheckReport, CheckedKey, PROBLEMS_MAX, Problem};
 use crate::LedgerError;
 use crate::connect::Ledger;
-use crate::entries::{Projection, digest, to_i64, tree_size_of};
+use crate::entries::{Projection, digest, leaf_index_of, to_i64, tree_size_of};
 use crate::heads::parse_checkpoint;
+use crate::search::TIMES_BLOCK_ENTRIES;
 
 /// Entries that are held in memory at a time.
 const PAGE_ENTRIES: i64 = 512;
@@ -76,6 +77,7 @@ impl Ledger {
             witnesses: self.options.witnesses.clone(),
             appender: Appender::empty(),
             signed_roots: SignedRoots::new(),
+            times: BTreeMap::new(),
             report: CheckReport {
                 entries: TreeSize::new(0),
                 root_hash: empty_root(),
@@ -108,6 +110,8 @@ struct Check {
     appender: Appender,
     /// Roots still to be compared.
     signed_roots: SignedRoots,
+    /// The earliest and the latest time that the columns of each block state.
+    times: BTreeMap<i64, (i64, i64)>,
     report: CheckReport,
 }
 
@@ -247,7 +251,7 @@ impl Check {
             }
             page = next;
         }
-        Ok(())
+        self.compare_times(connection).await
     }
 
     /// Takes the entries of a page in their order. Answers whether there was no gap.
@@ -274,6 +278,10 @@ impl Check {
     }
 
     fn take_entry(&mut self, leaf_index: LeafIndex, ahead: Ahead) -> Result<(), LedgerError> {
+        let time = ahead.row.created_at_ms;
+        let block = ahead.row.leaf_index / TIMES_BLOCK_ENTRIES;
+        let (first, last) = self.times.entry(block).or_insert((time, time));
+        (*first, *last) = ((*first).min(time), (*last).max(time));
         if digest(&ahead.row.leaf_hash)? != ahead.leaf_hash {
             self.report.add(Problem::LeafHash { leaf_index });
         }
@@ -326,6 +334,28 @@ impl Check {
                 level: id.level,
                 node_index: id.index,
             });
+        }
+        Ok(())
+    }
+
+    async fn compare_times(&mut self, connection: &mut PgConnection) -> Result<(), LedgerError> {
+        let rows = sqlx::query!("SELECT block, first_ms, last_ms FROM entry_times")
+            .fetch_all(connection)
+            .await?;
+        let mut kept: BTreeMap<i64, (i64, i64)> = rows
+            .into_iter()
+            .map(|row| (row.block, (row.first_ms, row.last_ms)))
+            .collect();
+        let computed = std::mem::take(&mut self.times);
+        let mut wrong: Vec<i64> = computed
+            .into_iter()
+            .filter(|(block, times)| kept.remove(block) != Some(*times))
+            .map(|(block, _)| block)
+            .collect();
+        wrong.extend(kept.into_keys());
+        for block in wrong {
+            let first = leaf_index_of(block.saturating_mul(TIMES_BLOCK_ENTRIES))?;
+            self.report.add(Problem::Times { first });
         }
         Ok(())
     }

@@ -9,6 +9,8 @@ use crate::{LedgerError, RecordedEntry};
 
 /// Most entries that a search by perceptual distance may meet before its other conditions.
 pub const NEAR_ENTRIES_MAX: usize = 10_000;
+/// Entries of a block whose earliest and latest times are kept, as the migrations have it.
+pub(crate) const TIMES_BLOCK_ENTRIES: i64 = 1024;
 /// Most entries of one page.
 pub const PAGE_ENTRIES_MAX: u32 = 500;
 
@@ -164,6 +166,13 @@ impl Ledger {
             Some(near) => Some(self.near_leaf_indexes(near).await?),
         };
         let time = |time: Option<u64>| time.map(|time| to_i64(time, "time")).transpose();
+        let (created_from, created_until) = (
+            time(filter.created_from_ms)?,
+            time(filter.created_until_ms)?,
+        );
+        let range = self
+            .range_of_times(range, created_from, created_until)
+            .await?;
         let bytes = |digest: &Option<Digest>| digest.map(|digest| digest.as_bytes().to_vec());
         let rows = sqlx::query_as!(
             EntryRow,
@@ -188,8 +197,8 @@ impl Ledger {
                LIMIT $16"#,
             range.from,
             range.until,
-            time(filter.created_from_ms)? as Option<i64>,
-            time(filter.created_until_ms)? as Option<i64>,
+            created_from,
+            created_until,
             filter.kind.as_deref() as Option<&str>,
             filter.client.as_deref() as Option<&str>,
             filter.request_id.as_deref() as Option<&str>,
@@ -210,6 +219,38 @@ impl Ledger {
 }
 
 impl Ledger {
+    /// The part of a range outside which no entry states a time between these: the blocks at its ends are left
+    /// out as long as none of theirs does.
+    async fn range_of_times(
+        &self,
+        range: &Range,
+        created_from: Option<i64>,
+        created_until: Option<i64>,
+    ) -> Result<Range, LedgerError> {
+        if created_from.is_none() && created_until.is_none() {
+            return Ok(*range);
+        }
+        let row = sqlx::query!(
+            "SELECT min(block) AS first, max(block) AS last FROM entry_times
+             WHERE block >= $1 / $5::bigint AND block <= $2 / $5
+               AND ($3::bigint IS NULL OR last_ms >= $3) AND ($4::bigint IS NULL OR first_ms < $4)",
+            range.from,
+            range.until,
+            created_from,
+            created_until,
+            TIMES_BLOCK_ENTRIES
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(match row.first.zip(row.last) {
+            Some((first, last)) => Range {
+                from: range.from.max(first * TIMES_BLOCK_ENTRIES),
+                until: range.until.min((last + 1) * TIMES_BLOCK_ENTRIES),
+            },
+            None => Range { from: 0, until: 0 },
+        })
+    }
+
     /// The entries within a perceptual distance, all of them.
     async fn near_leaf_indexes(&self, near: &Near) -> Result<Vec<i64>, LedgerError> {
         let hash = match near.to {
@@ -272,7 +313,7 @@ impl Ledger {
 }
 
 /// The leaf indexes that a page may hold: from, and until but without.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Range {
     from: i64,
     until: i64,

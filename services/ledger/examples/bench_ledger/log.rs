@@ -242,6 +242,18 @@ pub async fn export(ledger: &Ledger) -> Result<Value, Failure> {
     }))
 }
 
+/// Bytes that tables and indexes of the record take for each entry.
+pub async fn bytes_on_disk_per_entry(database_url: &str) -> Result<i64, Failure> {
+    let mut connection = PgConnection::connect(database_url).await?;
+    let bytes = sqlx::query_scalar(
+        "SELECT pg_total_relation_size('entries') / greatest(count(*), 1) FROM entries",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    connection.close().await?;
+    Ok(bytes)
+}
+
 /// Kibibytes of memory of this process.
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

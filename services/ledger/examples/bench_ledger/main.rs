@@ -97,6 +97,7 @@ async fn main() -> Result<(), Failure> {
         "append": appended.to_json(),
         "bare_rows_per_s": bare_rows_per_s,
         "append_share_of_bare": share,
+        "bytes_on_disk_per_entry": log::bytes_on_disk_per_entry(&database_url).await?,
         "page_of_100": pages,
         "export": export,
         "check": check,

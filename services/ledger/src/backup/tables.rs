@@ -7,9 +7,14 @@ use sqlx::PgConnection;
 use super::statement;
 use crate::LedgerError;
 
-/// Not part of a backup: what migrating makes anew, the lease, which no copy may hold, and the models of workers that
-/// may not be there any more.
-const LEFT_OUT: [&str; 3] = ["_sqlx_migrations", "sequencer_lease", "announced_models"];
+/// Not part of a backup: what migrating makes anew, the lease, which no copy may hold, the models of workers that
+/// may not be there any more, and the times of blocks, which follow from the entries.
+const LEFT_OUT: [&str; 4] = [
+    "_sqlx_migrations",
+    "sequencer_lease",
+    "announced_models",
+    "entry_times",
+];
 
 /// A table and the columns that rows are made of.
 pub(super) struct Table {

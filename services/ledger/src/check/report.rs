@@ -35,6 +35,11 @@ pub enum Problem {
         /// Whose.
         leaf_index: LeafIndex,
     },
+    /// What a search by time relies on does not say when the entries of a block were made.
+    Times {
+        /// The leaf index of the block's first entry.
+        first: LeafIndex,
+    },
     /// A tree node is missing or has another hash than the entries give.
     Node {
         /// Its level.
@@ -107,6 +112,10 @@ impl fmt::Display for Problem {
                     "entry {leaf_index} has columns that contradict its envelope"
                 )
             }
+            Self::Times { first } => write!(
+                formatter,
+                "the times kept for the block of entry {first} are not those of its entries"
+            ),
             Self::Node { level, node_index } => write!(
                 formatter,
                 "tree node {node_index} of level {level} is missing or has a wrong hash"

@@ -88,6 +88,20 @@ async fn check_finds_a_changed_column() {
 }
 
 #[tokio::test]
+async fn check_finds_changed_missing_and_surplus_times_of_blocks() {
+    let first = LeafIndex::new(0);
+    for change in [
+        "UPDATE entry_times SET first_ms = first_ms + 1, last_ms = last_ms + 1",
+        "DELETE FROM entry_times",
+    ] {
+        assert_eq!(problems_after(change).await, [Problem::Times { first }]);
+    }
+    let first = LeafIndex::new(3 * 1024);
+    let surplus = "INSERT INTO entry_times VALUES (3, 1, 2)";
+    assert_eq!(problems_after(surplus).await, [Problem::Times { first }]);
+}
+
+#[tokio::test]
 async fn check_finds_a_changed_a_missing_and_a_surplus_node() {
     let problems = problems_after(
         "UPDATE nodes SET hash = sha256(hash) WHERE level = 1 AND node_index = 1;

@@ -339,3 +339,61 @@ async fn what_is_not_published_is_not_proved() {
     sequencer.stop().await;
     log.finish().await;
 }
+
+/// Times are claims: they need not rise along the log, and what a search by time leaves out unread must hold
+/// none of them.
+#[tokio::test]
+async fn a_search_by_time_is_complete_over_blocks_and_with_times_out_of_order() {
+    const ENTRIES: u64 = 2_300;
+    let (log, sequencer) = TestLog::running().await;
+    let time_of = |number: u64| match number % 701 {
+        0 => 50_000 - number,
+        350 => 9_000_000 + number,
+        _ => 100_000 + 10 * number,
+    };
+    let appends: Vec<_> = (0..ENTRIES)
+        .map(|number| {
+            let mut entry = generation("alice", &format!("request-{number}"));
+            entry.created_at_ms = time_of(number);
+            let ledger = log.ledger.clone();
+            tokio::spawn(async move { ledger.append(&signed(entry), None).await })
+        })
+        .collect();
+    let mut times = vec![0; ENTRIES as usize];
+    for (number, append) in (0..).zip(appends) {
+        let appended = append.await.unwrap().unwrap();
+        times[appended.leaf_index.get() as usize] = time_of(number);
+    }
+    for (from, until) in [
+        (None, Some(60_000)),
+        (None, Some(100_100)),
+        (Some(100_000), Some(100_500)),
+        (Some(110_200), Some(110_300)),
+        (Some(122_000), Some(9_000_400)),
+        (Some(9_000_000), None),
+        (Some(40_000), Some(9_100_000)),
+        (Some(200_000), Some(300_000)),
+    ] {
+        for order in [Order::Ascending, Order::Descending] {
+            let filter = EntryFilter {
+                created_from_ms: from,
+                created_until_ms: until,
+                order,
+                ..EntryFilter::default()
+            };
+            let is_within = |time: u64| {
+                from.is_none_or(|from| time >= from) && until.is_none_or(|until| time < until)
+            };
+            let mut expected: Vec<u64> = (0..ENTRIES)
+                .filter(|place| is_within(times[*place as usize]))
+                .collect();
+            if order == Order::Descending {
+                expected.reverse();
+            }
+            assert_eq!(pages(&log, &filter, 300).await, expected);
+        }
+    }
+    assert!(log.ledger.check().await.unwrap().is_sound());
+    sequencer.stop().await;
+    log.finish().await;
+}

@@ -241,7 +241,7 @@ impl TestLog {
             "watermarks",
         ];
         for table in fences {
-            let statement = format!("ALTER TABLE {table} DISABLE TRIGGER USER");
+            let statement = format!("ALTER TABLE {table} DISABLE TRIGGER {table}_append_only");
             connection.execute(AssertSqlSafe(statement)).await.unwrap();
         }
         let statements = AssertSqlSafe(statements.to_owned());
