@@ -23,6 +23,7 @@ struct Row {
     pixel_sha256: Option<Vec<u8>>,
     model_name: Option<String>,
     model_digest: Option<Vec<u8>>,
+    prompt_commitment: Option<Vec<u8>>,
 }
 
 /// Inserts again what the ledger recorded from this place on; answers rows per second.
@@ -54,7 +55,7 @@ pub async fn measure(database_url: &str, from: u64) -> Result<f64, Failure> {
 async fn load(connection: &mut PgConnection, from: i64) -> Result<Vec<Row>, Failure> {
     let rows = sqlx::query_as(
         "SELECT leaf_index, leaf_hash, envelope, kind, request_id, image_index, client,
-                created_at_ms, image_sha256, pixel_sha256, model_name, model_digest
+                created_at_ms, image_sha256, pixel_sha256, model_name, model_digest, prompt_commitment
          FROM entries WHERE leaf_index >= $1 AND leaf_index < $1 + $2 ORDER BY leaf_index",
     )
     .bind(from)
@@ -70,10 +71,11 @@ async fn insert(connection: &mut PgConnection, rows: &[Row]) -> Result<(), Failu
     }
     sqlx::query(
         "INSERT INTO bare (leaf_index, leaf_hash, envelope, kind, request_id, image_index, client,
-                           created_at_ms, image_sha256, pixel_sha256, model_name, model_digest)
+                           created_at_ms, image_sha256, pixel_sha256, model_name, model_digest,
+                           prompt_commitment)
          SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::text[], $5::text[],
                               $6::bigint[], $7::text[], $8::bigint[], $9::bytea[], $10::bytea[],
-                              $11::text[], $12::bytea[])",
+                              $11::text[], $12::bytea[], $13::bytea[])",
     )
     .bind(column(rows, |row| row.leaf_index))
     .bind(column(rows, |row| &row.leaf_hash[..]))
@@ -87,6 +89,7 @@ async fn insert(connection: &mut PgConnection, rows: &[Row]) -> Result<(), Failu
     .bind(column(rows, |row| row.pixel_sha256.as_deref()))
     .bind(column(rows, |row| row.model_name.as_deref()))
     .bind(column(rows, |row| row.model_digest.as_deref()))
+    .bind(column(rows, |row| row.prompt_commitment.as_deref()))
     .execute(connection)
     .await?;
     Ok(())

@@ -63,7 +63,7 @@ async fn write_batch(
     let mut nodes: Vec<NewNode> = Vec::new();
     let (mut envelopes, mut hashes, mut indexes) = (Vec::new(), Vec::new(), Vec::new());
     let (mut clients, mut requests, mut times) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut images, mut pixels) = (Vec::new(), Vec::new());
+    let (mut images, mut pixels, mut commitments) = (Vec::new(), Vec::new(), Vec::new());
     let mut model = Vec::new();
     for number in numbers {
         let (entry, _) = statement::numbered(number)?;
@@ -81,17 +81,19 @@ async fn write_batch(
         times.push(i64::try_from(entry.created_at_ms)?);
         images.push(entry.image.sha256.as_bytes().to_vec());
         pixels.push(entry.image.pixel_sha256.as_bytes().to_vec());
+        commitments.push(entry.prompt_commitment.as_bytes().to_vec());
         model = entry.model.digest.as_bytes().to_vec();
     }
     let mut transaction = connection.begin().await?;
     sqlx::query(
         "INSERT INTO entries (leaf_index, leaf_hash, envelope, kind, request_id, image_index, client,
-                              created_at_ms, image_sha256, pixel_sha256, model_name, model_digest)
+                              created_at_ms, image_sha256, pixel_sha256, model_name, model_digest,
+                              prompt_commitment)
          SELECT leaf_index, leaf_hash, envelope, 'generation', request_id, 0, client, time, image, pixel,
-                'emoji', $9
+                'emoji', $10, commitment
          FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::text[], $5::text[], $6::bigint[],
-                     $7::bytea[], $8::bytea[])
-              AS batch (leaf_index, leaf_hash, envelope, request_id, client, time, image, pixel)",
+                     $7::bytea[], $8::bytea[], $9::bytea[])
+              AS batch (leaf_index, leaf_hash, envelope, request_id, client, time, image, pixel, commitment)",
     )
     .bind(indexes)
     .bind(hashes)
@@ -101,6 +103,7 @@ async fn write_batch(
     .bind(times)
     .bind(images)
     .bind(pixels)
+    .bind(commitments)
     .bind(model)
     .execute(&mut *transaction)
     .await?;
