@@ -1,12 +1,13 @@
 //! `webuiapi`, a client of A1111's interface, unmodified, against the real service.
 
+use api::config::Role;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ledger::Scope;
 use provenance::{Bundle, Entry};
 use serde_json::{Value, json};
 use tests::python::run_client;
-use tests::service::{TestService, spawn_app};
+use tests::service::{TestService, spawn_app, spawn_app_with};
 
 #[test]
 fn webuiapi_generates_edits_follows_interrupts_and_reads_files() {
@@ -22,6 +23,37 @@ fn webuiapi_generates_edits_follows_interrupts_and_reads_files() {
     check_late_interruption(&report["interrupted_late"]["outcome"]);
     assert_eq!(report["sampler"]["parameter"], "sampler_name");
     assert_eq!(report["key"]["status"], 401);
+}
+
+#[test]
+fn images_of_a_worker_in_another_process_come_with_the_text_that_their_files_carry() {
+    let service = spawn_app_with(|config| config.role = Role::Api);
+    let _worker = service.start_worker(&[]);
+    let client = service.client();
+    let mut order = json!({
+        "prompt": "a red heart", "negative_prompt": "blue", "steps": 3, "seed": 7, "n_iter": 2,
+        "sampler_name": "Euler", "cfg_scale": 3.5,
+    });
+    let answer = client.post_json("/sdapi/v1/txt2img", &order).expect_ok();
+    let info: Value = serde_json::from_str(answer["info"].as_str().unwrap()).unwrap();
+    let texts = info["infotexts"].as_array().unwrap();
+    let images = answer["images"].as_array().unwrap();
+    assert_eq!((texts.len(), images.len()), (2, 2), "{info}");
+    for ((text, image), seed) in texts.iter().zip(images).zip([7, 8]) {
+        let read = json!({ "image": image });
+        let read = client.post_json("/sdapi/v1/png-info", &read).expect_ok();
+        assert_eq!(&read["info"], text);
+        let text = text.as_str().unwrap();
+        let begins = "a red heart\nNegative prompt: blue\nSteps: 3, Sampler: Euler, ";
+        assert!(
+            text.starts_with(begins) && text.contains(&format!("Seed: {seed}, ")),
+            "{text}"
+        );
+    }
+    order["embed_parameters"] = false.into();
+    let answer = client.post_json("/sdapi/v1/txt2img", &order).expect_ok();
+    let info: Value = serde_json::from_str(answer["info"].as_str().unwrap()).unwrap();
+    assert_eq!(info["infotexts"], json!(["", ""]));
 }
 
 fn check_catalogue(catalogue: &Value) {

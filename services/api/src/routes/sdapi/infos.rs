@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::png_info::infotext_of;
 use crate::routes::wire::{EntryBody, ProvenanceBody};
 use crate::state::AppState;
 use crate::work::infotext::{MODEL_HASH_DIGITS, NamedScheduler};
@@ -29,7 +30,8 @@ pub(in crate::routes) struct ImagesBody {
     #[schema(value_type = Object)]
     pub(super) parameters: Value,
     /// A JSON document as text, with A1111's members (`seed`, `all_seeds`, `infotexts` and so on),
-    /// and `warnings`.
+    /// and `warnings`. Where a worker in another process made the images, `infotexts` are those of the
+    /// files, and empty with `embed_parameters` false.
     pub(super) info: String,
     /// Entry, proof and checkpoint of each image.
     pub(super) provenance: Vec<ProvenanceBody>,
@@ -168,7 +170,11 @@ fn infotexts(state: &AppState, wish: &Wish, images: &[RecordedPicture]) -> Vec<S
         ..wish.order.clone()
     };
     let Ok(slot) = state.engine.generator() else {
-        return Vec::new();
+        // A worker made them, and this process has no model to write the same text with.
+        return images
+            .iter()
+            .map(|image| infotext_in(&image.file))
+            .collect();
     };
     // The order was planned before with the same values but for the seed, which every number fits.
     let Ok(plan) = order.plan(slot, &state.config.limits) else {
@@ -179,6 +185,15 @@ fn infotexts(state: &AppState, wish: &Wish, images: &[RecordedPicture]) -> Vec<S
         plan.infotext(slot, (index, size))
     });
     texts.collect()
+}
+
+/// The text that a file of the service's own making carries, empty where it was made without.
+fn infotext_in(file: &[u8]) -> String {
+    let decoded = media::decode(file, &media::Limits::default());
+    let found = decoded
+        .ok()
+        .and_then(|decoded| infotext_of(&decoded.metadata).map(str::to_owned));
+    found.unwrap_or_default()
 }
 
 /// `YYYYMMDDhhmmss`, as A1111 writes it, in UTC.

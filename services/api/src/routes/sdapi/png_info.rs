@@ -34,8 +34,7 @@ pub(in crate::routes) struct PngInfoBody {
 
 impl PngInfoBody {
     fn new(metadata: &[MetadataItem]) -> Self {
-        let info = metadata.iter().find(|item| is_parameters(&item.place));
-        let info = info.map(|item| item.value.clone()).unwrap_or_default();
+        let info = infotext_of(metadata).unwrap_or_default().to_owned();
         let mut items = Map::new();
         for item in metadata {
             if let Place::PngText(name) | Place::Exif(name) = &item.place {
@@ -63,6 +62,12 @@ impl PngInfoBody {
             parameters,
         }
     }
+}
+
+/// Prompt and settings as one text, where a file has them.
+pub(super) fn infotext_of(metadata: &[MetadataItem]) -> Option<&str> {
+    let item = metadata.iter().find(|item| is_parameters(&item.place))?;
+    Some(&item.value)
 }
 
 fn is_parameters(place: &Place) -> bool {
