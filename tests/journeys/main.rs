@@ -7,6 +7,7 @@ mod access;
 mod audit;
 mod batches;
 mod cases;
+mod columns;
 mod credentials;
 mod embedded;
 mod generate;

@@ -40,6 +40,8 @@ pub const CSV_MANIFEST_PREFIX: &str = "# manifest ";
 pub const NDJSON_MANIFEST_PREFIX: &str = "{\"manifest\":";
 
 const WHAT: &str = "export manifest";
+/// Every Ed25519 signature.
+const SIGNATURE_BYTES: usize = 64;
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +51,26 @@ pub enum ExportEncoding {
     Ndjson,
     /// Comma-separated values.
     Csv,
+    /// Columns of Apache Parquet, with the manifest in the file's own metadata.
+    Parquet,
+}
+
+/// How the rows of an export in lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineEncoding {
+    /// One JSON object a line.
+    Ndjson,
+    /// Comma-separated values.
+    Csv,
+}
+
+impl From<LineEncoding> for ExportEncoding {
+    fn from(encoding: LineEncoding) -> Self {
+        match encoding {
+            LineEncoding::Ndjson => Self::Ndjson,
+            LineEncoding::Csv => Self::Csv,
+        }
+    }
 }
 
 /// What the service says about an export.
@@ -67,7 +89,7 @@ pub struct ExportManifest {
     pub first_index: Option<LeafIndex>,
     /// Place of the last of them.
     pub last_index: Option<LeafIndex>,
-    /// How many bytes stand before the manifest.
+    /// How many bytes stand before the manifest, or around it in a file of columns.
     pub bytes: u64,
     /// The digest of these bytes.
     pub sha256: Digest,
@@ -131,6 +153,16 @@ impl SignedManifest {
         })
     }
 
+    /// How long the canonical bytes of a manifest will be once this signer has signed it.
+    pub fn length(manifest: &ExportManifest, signer: &EntrySigner) -> usize {
+        let unsigned = Self {
+            payload: canonical_json(manifest),
+            key_id: signer.public().label(),
+            signature: vec![0; SIGNATURE_BYTES],
+        };
+        unsigned.to_bytes().len()
+    }
+
     /// The canonical bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         canonical_json(&Wire {
@@ -188,14 +220,14 @@ impl SignedManifest {
     }
 }
 
-/// Writes an export, row by row, in constant memory.
+/// What a manifest says of an export under way: counts its rows and hashes its bytes.
 #[derive(Clone, Debug)]
-pub struct ExportWriter {
+pub struct ExportTally {
     hasher: Sha256,
     manifest: ExportManifest,
 }
 
-impl ExportWriter {
+impl ExportTally {
     /// Begins an export of what met this search under this checkpoint.
     pub fn new(
         encoding: ExportEncoding,
@@ -218,13 +250,55 @@ impl ExportWriter {
         }
     }
 
+    /// Counts the row of this entry, which must be behind those before.
+    pub fn row(&mut self, leaf_index: LeafIndex) {
+        self.manifest.rows += 1;
+        self.manifest.first_index.get_or_insert(leaf_index);
+        self.manifest.last_index = Some(leaf_index);
+    }
+
+    /// Counts and hashes the next bytes of the export.
+    pub fn count(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.manifest.bytes += bytes.len() as u64;
+    }
+
+    /// The manifest over everything that was counted.
+    pub fn finish(self) -> ExportManifest {
+        ExportManifest {
+            sha256: Digest::from_bytes(self.hasher.finalize().into()),
+            ..self.manifest
+        }
+    }
+}
+
+/// Writes an export in lines, row by row, in constant memory.
+#[derive(Clone, Debug)]
+pub struct ExportWriter {
+    encoding: LineEncoding,
+    tally: ExportTally,
+}
+
+impl ExportWriter {
+    /// Begins an export of what met this search under this checkpoint.
+    pub fn new(
+        encoding: LineEncoding,
+        filter: BTreeMap<String, String>,
+        checkpoint: &SignedCheckpoint,
+    ) -> Self {
+        Self {
+            encoding,
+            tally: ExportTally::new(encoding.into(), filter, checkpoint),
+        }
+    }
+
     /// What stands before the first row, to be written once.
     pub fn begin(&mut self) -> Vec<u8> {
-        let header = match self.manifest.encoding {
-            ExportEncoding::Ndjson => Vec::new(),
-            ExportEncoding::Csv => CSV_HEADER.as_bytes().to_vec(),
+        let header = match self.encoding {
+            LineEncoding::Ndjson => Vec::new(),
+            LineEncoding::Csv => CSV_HEADER.as_bytes().to_vec(),
         };
-        self.count(&header);
+        self.tally.count(&header);
         header
     }
 
@@ -238,21 +312,14 @@ impl ExportWriter {
         envelope: &Envelope,
         bytes: &mut Vec<u8>,
     ) -> Result<(), ProvenanceError> {
-        let row = match self.manifest.encoding {
-            ExportEncoding::Ndjson => ndjson_row(leaf_index, envelope),
-            ExportEncoding::Csv => csv_row(leaf_index, envelope)?,
+        let row = match self.encoding {
+            LineEncoding::Ndjson => ndjson_row(leaf_index, envelope),
+            LineEncoding::Csv => csv_row(leaf_index, envelope)?,
         };
-        self.count(&row);
-        self.manifest.rows += 1;
-        self.manifest.first_index.get_or_insert(leaf_index);
-        self.manifest.last_index = Some(leaf_index);
+        self.tally.count(&row);
+        self.tally.row(leaf_index);
         bytes.extend_from_slice(&row);
         Ok(())
-    }
-
-    fn count(&mut self, bytes: &[u8]) {
-        self.hasher.update(bytes);
-        self.manifest.bytes += bytes.len() as u64;
     }
 
     /// The last line.
@@ -260,15 +327,10 @@ impl ExportWriter {
     /// # Errors
     /// When the signer fails.
     pub fn finish(self, signer: &EntrySigner) -> Result<Vec<u8>, ProvenanceError> {
-        let encoding = self.manifest.encoding;
-        let manifest = ExportManifest {
-            sha256: Digest::from_bytes(self.hasher.finalize().into()),
-            ..self.manifest
-        };
-        let signed = SignedManifest::sign(&manifest, signer)?.to_bytes();
-        Ok(match encoding {
-            ExportEncoding::Ndjson => [NDJSON_MANIFEST_PREFIX.as_bytes(), &signed, b"}\n"].concat(),
-            ExportEncoding::Csv => [CSV_MANIFEST_PREFIX.as_bytes(), &signed, b"\r\n"].concat(),
+        let signed = SignedManifest::sign(&self.tally.finish(), signer)?.to_bytes();
+        Ok(match self.encoding {
+            LineEncoding::Ndjson => [NDJSON_MANIFEST_PREFIX.as_bytes(), &signed, b"}\n"].concat(),
+            LineEncoding::Csv => [CSV_MANIFEST_PREFIX.as_bytes(), &signed, b"\r\n"].concat(),
         })
     }
 }

@@ -60,7 +60,7 @@ pub use entry::{
 };
 pub use envelope::Envelope;
 pub use error::ProvenanceError;
-pub use export::{ExportEncoding, ExportManifest, ExportWriter, SignedManifest};
+pub use export::{ExportEncoding, ExportManifest, ExportWriter, LineEncoding, SignedManifest};
 pub use key_file::KeyFile;
 pub use key_history::{EntryKey, KeyHistory, KeyStatement, Revocation, VerifiedAhead};
 pub use keys::{

@@ -13,7 +13,7 @@ use provenance::merkle::{TreeHead, verify_consistency, verify_inclusion};
 use provenance::note::SignedNote;
 use provenance::tile::{entry_bundle, hash_tile, parse_entry_bundle, parse_hash_tile};
 use provenance::{
-    Bundle, Decimal, Digest, Entry, EntrySigner, Envelope, ExportEncoding, ExportWriter, LeafIndex,
+    Bundle, Decimal, Digest, Entry, EntrySigner, Envelope, ExportWriter, LeafIndex, LineEncoding,
     PublicKeys, SecretSeed, SignedCheckpoint, SignedManifest, Tile, TlogProof, TreeSize,
 };
 
@@ -227,7 +227,7 @@ fn export_manifests_survive_mutation() {
     let checkpoint =
         SignedCheckpoint::parse(str::from_utf8(&accepted("checkpoint.txt")).unwrap()).unwrap();
     let envelope = Envelope::parse(&accepted("generation.envelope.json")).unwrap();
-    let corpus = [ExportEncoding::Ndjson, ExportEncoding::Csv].map(|encoding| {
+    let corpus = [LineEncoding::Ndjson, LineEncoding::Csv].map(|encoding| {
         let filter = BTreeMap::from([("client".to_owned(), "studio".to_owned())]);
         let mut writer = ExportWriter::new(encoding, filter, &checkpoint);
         let mut bytes = writer.begin();

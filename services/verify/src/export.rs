@@ -1,9 +1,10 @@
 //! `retrace-verify export`
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
+use columnar::{ColumnarError, FoundManifest, Rows};
 use provenance::envelope::ENVELOPE_BYTES_MAX;
 use provenance::export::{MANIFEST_BYTES_MAX, manifest_in, ndjson_row};
 use provenance::{
@@ -31,13 +32,30 @@ pub fn check(task: &ExportTask, show_progress: bool) -> Result<Report, InputErro
         Err(report) => return Ok(*report),
     };
     let mut reading = Reading::new(&trusted.history);
-    let last = reading.run(&task.file)?;
-    let Some(manifest) = check_manifest(&mut report, &last, &trusted.history) else {
+    let columns = Columns::open(&task.file)?;
+    let last = match &columns {
+        Some(_) => Vec::new(),
+        None => reading.run(&task.file)?,
+    };
+    let signed = match &columns {
+        Some(columns) => columns.manifest(),
+        None => manifest_in(&last),
+    };
+    let Some(manifest) = check_manifest(&mut report, signed, &trusted.history) else {
         return Ok(report);
     };
     let checkpoint = check_checkpoint(&mut report, &manifest, &trusted);
-    report.add(reading.whole_check(&manifest));
-    report.add(reading.rows_check(&manifest));
+    if let Some(columns) = &columns {
+        (reading.bytes, reading.hasher) = columns.hash()?;
+    }
+    let whole = reading.whole_check(&manifest, columns.is_some());
+    // The format is parsed only where the bytes are those that were signed.
+    let is_whole = whole.is_ok();
+    report.add(whole);
+    if let (Some(columns), true) = (columns, is_whole) {
+        columns.read(&mut reading);
+    }
+    report.add(reading.rows_check(&manifest, is_whole));
     if let (Some(tiles), Some(checkpoint), true) = (&task.tiles, checkpoint, report.holds()) {
         let log = Log {
             trusted: &trusted,
@@ -54,10 +72,15 @@ pub fn check(task: &ExportTask, show_progress: bool) -> Result<Report, InputErro
     Ok(report)
 }
 
-fn check_manifest(report: &mut Report, last: &[u8], keys: &KeyHistory) -> Option<ExportManifest> {
+fn check_manifest(
+    report: &mut Report,
+    signed: Option<&[u8]>,
+    keys: &KeyHistory,
+) -> Option<ExportManifest> {
     const CHECK: &str = "manifest";
-    let Some(signed) = manifest_in(last) else {
-        let detail = "the last line is no manifest: the export broke off, or lines were cut off";
+    let Some(signed) = signed else {
+        let detail =
+            "there is no manifest at the end: the export broke off, or its end was cut off";
         report.add(Check::failed(
             CHECK,
             Reason::new("manifest-missing", detail),
@@ -211,23 +234,38 @@ impl<'a> Reading<'a> {
     fn check_row(&mut self, line: &[u8]) -> Result<(), Reason> {
         let row: Row = serde_json::from_slice(line)
             .map_err(|error| Reason::new("row-malformed", error.to_string()))?;
-        self.keys.verify(&row.envelope, row.leaf_index)?;
-        if ndjson_row(row.leaf_index, &row.envelope) != line {
+        let is_stated = ndjson_row(row.leaf_index, &row.envelope) == line;
+        self.take_row(row.leaf_index, &row.envelope, is_stated)
+    }
+
+    /// A row with its envelope, and whether it is what that states.
+    fn take_row(
+        &mut self,
+        leaf_index: LeafIndex,
+        envelope: &Envelope,
+        is_stated: bool,
+    ) -> Result<(), Reason> {
+        self.keys.verify(envelope, leaf_index)?;
+        if !is_stated {
             let detail = "the row is not what its envelope states";
             return Err(Reason::new("row-differs", detail));
         }
-        if self.last.is_some_and(|last| last >= row.leaf_index) {
-            let detail = format!("entry {} is not behind the row before", row.leaf_index);
+        if self.last.is_some_and(|last| last >= leaf_index) {
+            let detail = format!("entry {leaf_index} is not behind the row before");
             return Err(Reason::new("row-order", detail));
         }
-        self.places.push(row.leaf_index);
-        self.first.get_or_insert(row.leaf_index);
-        self.last = Some(row.leaf_index);
+        self.places.push(leaf_index);
+        self.first.get_or_insert(leaf_index);
+        self.last = Some(leaf_index);
         Ok(())
     }
 
-    fn whole_check(&self, manifest: &ExportManifest) -> Check {
+    fn whole_check(&self, manifest: &ExportManifest, is_columns: bool) -> Check {
         const CHECK: &str = "export";
+        if is_columns != (manifest.encoding == ExportEncoding::Parquet) {
+            let detail = format!("the rows are not written as {:?}", manifest.encoding);
+            return Check::failed(CHECK, Reason::new("export-differs", detail));
+        }
         let sha256 = Digest::from_bytes(self.hasher.clone().finalize().into());
         if (self.bytes, sha256) == (manifest.bytes, manifest.sha256) {
             return Check::ok(CHECK, format!("{} bytes, sha256 {sha256}", self.bytes));
@@ -239,8 +277,12 @@ impl<'a> Reading<'a> {
         Check::failed(CHECK, Reason::new("export-differs", detail))
     }
 
-    fn rows_check(&self, manifest: &ExportManifest) -> Check {
+    fn rows_check(&self, manifest: &ExportManifest, is_whole: bool) -> Check {
         const CHECK: &str = "rows";
+        if manifest.encoding == ExportEncoding::Parquet && !is_whole {
+            let reason = Reason::new("export-differs", "they are not what was signed");
+            return Check::not_checked(CHECK, reason);
+        }
         if manifest.encoding == ExportEncoding::Csv {
             let detail = "rows of CSV carry no signatures of their own";
             return Check::skipped(CHECK, Reason::new("rows-unsigned", detail));
@@ -258,6 +300,80 @@ impl<'a> Reading<'a> {
             _ => "the key of its place".to_owned(),
         };
         Check::ok(CHECK, format!("{}, each signed by {signer}", self.rows))
+    }
+}
+
+/// A file of columns.
+struct Columns {
+    file: File,
+    path: PathBuf,
+    manifest: Option<FoundManifest>,
+}
+
+impl Columns {
+    /// Opens the file where it is one of columns.
+    fn open(path: &Path) -> Result<Option<Self>, InputError> {
+        let mut file = input::open(path)?;
+        let failed = |source| InputError::File {
+            path: path.to_owned(),
+            source,
+        };
+        let mut magic = [0; 4];
+        match file.read_exact(&mut magic) {
+            Ok(()) if magic == *b"PAR1" => {}
+            Ok(()) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        }
+        let manifest = columnar::find_manifest(&mut file).map_err(failed)?;
+        Ok(Some(Self {
+            file,
+            path: path.to_owned(),
+            manifest,
+        }))
+    }
+
+    fn manifest(&self) -> Option<&[u8]> {
+        Some(&self.manifest.as_ref()?.signed)
+    }
+
+    /// How many bytes stand around the manifest, and their digest.
+    fn hash(&self) -> Result<(u64, Sha256), InputError> {
+        let (start, length) = match &self.manifest {
+            Some(found) => (found.start, found.length),
+            None => (u64::MAX, 0),
+        };
+        let (mut hasher, mut bytes) = (Sha256::new(), 0);
+        for (from, length) in [(0, start), (start.saturating_add(length), u64::MAX)] {
+            let mut file = &self.file;
+            let read = file
+                .seek(SeekFrom::Start(from))
+                .and_then(|_| io::copy(&mut file.take(length), &mut hasher));
+            bytes += read.map_err(|source| InputError::File {
+                path: self.path.clone(),
+                source,
+            })?;
+        }
+        Ok((bytes, hasher))
+    }
+
+    /// Reads the rows, whose bytes are those that were signed.
+    fn read(self, reading: &mut Reading<'_>) {
+        let read = || -> Result<(), Reason> {
+            let malformed = |error: ColumnarError| Reason::new("row-malformed", error.to_string());
+            let mut rows = Rows::open(self.file).map_err(malformed)?;
+            while let Some(row) = rows.next_row().map_err(malformed)? {
+                reading.rows += 1;
+                let (place, envelope) = columnar::place_and_envelope(&row).map_err(malformed)?;
+                let stated = columnar::row(place, &envelope).map_err(malformed)?;
+                reading.take_row(place, &envelope, stated == row)?;
+            }
+            Ok(())
+        };
+        if let Err(reason) = read() {
+            let detail = format!("row {}: {}", reading.rows, reason.detail);
+            reading.refused = Some(Reason::new(reason.code, detail));
+        }
     }
 }
 

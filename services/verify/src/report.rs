@@ -90,6 +90,11 @@ impl Check {
         Self::with_reason(name, Status::Warning, reason)
     }
 
+    /// Whether it was made and holds.
+    pub fn is_ok(&self) -> bool {
+        self.status == Status::Ok
+    }
+
     fn with_reason(name: &'static str, status: Status, reason: Reason) -> Self {
         Self {
             name,

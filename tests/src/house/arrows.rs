@@ -52,6 +52,11 @@ pub const ROOMS: &[Room] = &[
         pure: false,
     },
     Room {
+        name: "columnar",
+        may_use: &["provenance"],
+        pure: true,
+    },
+    Room {
         name: "ledger",
         may_use: &["provenance"],
         pure: false,
@@ -65,6 +70,7 @@ pub const ROOMS: &[Room] = &[
             "detector",
             "onnx",
             "credentials",
+            "columnar",
             "ledger",
             "training",
         ],
@@ -72,7 +78,7 @@ pub const ROOMS: &[Room] = &[
     },
     Room {
         name: "verify",
-        may_use: &["provenance", "credentials", "media"],
+        may_use: &["provenance", "credentials", "media", "columnar"],
         pure: false,
     },
     Room {
@@ -105,6 +111,7 @@ pub const HOMES: &[(&str, &str)] = &[
     ("tokenizers", "onnx"),
     ("c2pa", "credentials"),
     ("rcgen", "credentials"),
+    ("parquet", "columnar"),
     ("sqlx", "ledger"),
     ("actix", "api"),
     ("utoipa", "api"),

@@ -39,6 +39,7 @@ pub struct ExportArgs {
 enum Encoding {
     Ndjson,
     Csv,
+    Parquet,
 }
 
 impl ExportArgs {
@@ -69,6 +70,7 @@ impl ExportArgs {
             encoding: match self.encoding {
                 Encoding::Ndjson => ExportEncoding::Ndjson,
                 Encoding::Csv => ExportEncoding::Csv,
+                Encoding::Parquet => ExportEncoding::Parquet,
             },
             filter: conditions.filter(Order::Ascending)?,
             conditions: conditions.stated(),

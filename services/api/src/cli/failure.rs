@@ -90,6 +90,7 @@ impl From<WorkError> for Failure {
             | WorkError::Engine(_)
             | WorkError::Ledger(_)
             | WorkError::Signing(_)
+            | WorkError::Columns(_)
             | WorkError::Images(_)
             | WorkError::NoTurn(_) => Failure::environment(error),
             WorkError::Upload(_) | WorkError::Label(_) | WorkError::NoImage { .. } => {

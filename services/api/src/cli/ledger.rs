@@ -88,10 +88,11 @@ const EXPORT: &str = "\
 Examples:
   retrace ledger export --output all.ndjson
   retrace ledger export --encoding csv --kind generation --client newsroom --output newsroom.csv
+  retrace ledger export --encoding parquet --near-entry 7 --output like-7.parquet
   retrace-verify export all.ndjson --public-key retrace.pub
 
 An export ends in a line that signs for all lines before it and names the checkpoint that it is complete
-for. One without it is not whole. The same search under the same checkpoint gives the same rows.";
+for; Parquet has the same in its metadata. One without it is not whole. The same search under the same checkpoint gives the same rows.";
 
 impl LedgerArgs {
     /// Checks or adopts, and reports.

@@ -68,6 +68,7 @@ impl From<WorkError> for Problem {
             )
             .retry_after(LEDGER_RETRY_S),
             WorkError::Signing(_)
+            | WorkError::Columns(_)
             | WorkError::Images(_)
             | WorkError::Encode(_)
             | WorkError::Credentials(_)

@@ -25,14 +25,14 @@ static EXPORTS: Semaphore = Semaphore::const_new(EXPORTS_RUNNING_MAX);
 /// Parameters of a search that an export has no use for: it has no pages.
 const PAGE_PARAMETERS: [&str; 3] = ["after", "limit", "order"];
 
-/// Export a search as NDJSON or CSV, oldest first, ending in a signed manifest. An export without its
-/// last line is not whole.
+/// Export a search as NDJSON, CSV or Parquet, oldest first, ending in a signed manifest. An export without its
+/// end is not whole.
 #[utoipa::path(
     get,
     path = "/v1/entries/export",
     tag = "audit",
     params(
-        ("encoding" = Option<String>, Query, description = "`ndjson` (the default) or `csv`"),
+        ("encoding" = Option<String>, Query, description = "`ndjson` (the default), `csv` or `parquet`"),
         ("tree_size" = Option<u64>, Query, description = "Size of a published checkpoint; the newest when left out"),
         EntryQuery
     ),
@@ -52,6 +52,7 @@ pub(super) async fn export(
     let (media_type, file_name) = match order.encoding {
         ExportEncoding::Ndjson => ("application/x-ndjson", "retrace-entries.ndjson"),
         ExportEncoding::Csv => ("text/csv; charset=utf-8", "retrace-entries.csv"),
+        ExportEncoding::Parquet => ("application/vnd.apache.parquet", "retrace-entries.parquet"),
     };
     let permit = EXPORTS.try_acquire().map_err(|_| {
         let detail = format!("{EXPORTS_RUNNING_MAX} exports (exports_running_max) run already");
@@ -78,10 +79,11 @@ fn parse(mut parameters: BTreeMap<String, String>) -> Result<ExportOrder, Proble
     let encoding = match parameters.remove("encoding").as_deref() {
         None | Some("ndjson") => ExportEncoding::Ndjson,
         Some("csv") => ExportEncoding::Csv,
+        Some("parquet") => ExportEncoding::Parquet,
         Some(_) => {
             return Err(Problem::invalid(
                 "encoding",
-                "encoding must be ndjson or csv",
+                "encoding must be ndjson, csv or parquet",
             ));
         }
     };
@@ -135,7 +137,7 @@ mod tests {
             "limit=5",
             "after=5",
             "order=asc",
-            "encoding=parquet",
+            "encoding=xml",
             "tree_size=x",
             "tree_size=-1",
             "kind=banana",

@@ -396,7 +396,7 @@ mod tests {
             };
             let checkpoint = checkpoint.sign(log).unwrap();
             let writer = provenance::ExportWriter::new(
-                provenance::ExportEncoding::Ndjson,
+                provenance::LineEncoding::Ndjson,
                 Default::default(),
                 &checkpoint,
             );

@@ -62,6 +62,9 @@ pub enum WorkError {
     /// An entry could not be signed.
     #[error("the entry cannot be signed: {0}")]
     Signing(#[from] ProvenanceError),
+    /// An export could not be written as columns.
+    #[error(transparent)]
+    Columns(#[from] columnar::ColumnarError),
     /// There is no image for this entry.
     #[error("entry {leaf_index} has no image: {reason}")]
     NoImage {

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ledger::{EntryFilter, EntryWalk, Ledger};
-use provenance::{EntrySigner, ExportEncoding, ExportWriter, TreeSize};
+use columnar::ColumnWriter;
+use ledger::{EntryFilter, EntryWalk, Ledger, WalkedEntry};
+use provenance::{
+    EntrySigner, ExportEncoding, ExportWriter, LineEncoding, SignedCheckpoint, TreeSize,
+};
 use tokio::sync::{SemaphorePermit, mpsc};
 
 use super::WorkError;
@@ -26,12 +29,64 @@ pub struct ExportOrder {
     pub tree_size: Option<TreeSize>,
 }
 
-/// An export under way. It holds one page at a time.
+/// Writes rows in one of the encodings.
+#[derive(Debug)]
+enum Writer {
+    Lines(Box<ExportWriter>),
+    Columns(Box<ColumnWriter>),
+}
+
+impl Writer {
+    fn new(order: ExportOrder, checkpoint: &SignedCheckpoint) -> Result<Self, WorkError> {
+        let lines = match order.encoding {
+            ExportEncoding::Ndjson => LineEncoding::Ndjson,
+            ExportEncoding::Csv => LineEncoding::Csv,
+            ExportEncoding::Parquet => {
+                let columns = ColumnWriter::new(order.conditions, checkpoint)?;
+                return Ok(Self::Columns(Box::new(columns)));
+            }
+        };
+        let lines = ExportWriter::new(lines, order.conditions, checkpoint);
+        Ok(Self::Lines(Box::new(lines)))
+    }
+
+    fn begin(&mut self) -> Vec<u8> {
+        match self {
+            Self::Lines(lines) => lines.begin(),
+            Self::Columns(_) => Vec::new(),
+        }
+    }
+
+    fn row(&mut self, entry: &WalkedEntry, bytes: &mut Vec<u8>) -> Result<(), WorkError> {
+        match self {
+            Self::Lines(lines) => lines.row(entry.leaf_index, &entry.envelope, bytes)?,
+            Self::Columns(columns) => columns.row(entry.leaf_index, &entry.envelope, bytes)?,
+        }
+        Ok(())
+    }
+
+    /// Ends the rows, where that takes work.
+    fn end_rows(&mut self, bytes: &mut Vec<u8>) -> Result<(), WorkError> {
+        match self {
+            Self::Lines(_) => Ok(()),
+            Self::Columns(columns) => Ok(columns.end_rows(bytes)?),
+        }
+    }
+
+    fn finish(self, signer: &EntrySigner) -> Result<Vec<u8>, WorkError> {
+        match self {
+            Self::Lines(lines) => Ok(lines.finish(signer)?),
+            Self::Columns(columns) => Ok(columns.finish(signer)?),
+        }
+    }
+}
+
+/// An export under way. It holds one page at a time, and one group of rows where it writes columns.
 #[derive(Debug)]
 pub struct Export {
     walk: EntryWalk,
     /// None once the manifest was written.
-    writer: Option<ExportWriter>,
+    writer: Option<Writer>,
     begun: bool,
 }
 
@@ -41,8 +96,8 @@ impl Export {
     /// # Errors
     /// When there is no such checkpoint.
     pub async fn begin(ledger: &Ledger, order: ExportOrder) -> Result<Self, WorkError> {
-        let walk = ledger.walk(order.filter, order.tree_size).await?;
-        let writer = ExportWriter::new(order.encoding, order.conditions, walk.checkpoint());
+        let walk = ledger.walk(order.filter.clone(), order.tree_size).await?;
+        let writer = Writer::new(order, walk.checkpoint())?;
         Ok(Self {
             walk,
             writer: Some(writer),
@@ -50,7 +105,7 @@ impl Export {
         })
     }
 
-    /// The next bytes; none at the end.
+    /// The next bytes, perhaps none yet; nothing at the end.
     ///
     /// # Errors
     /// When the database fails or is damaged. What was written before is not a whole export then: it
@@ -60,16 +115,7 @@ impl Export {
             return Ok(None);
         };
         let page = self.walk.next_page().await?;
-        if page.is_empty() {
-            let mut bytes = match self.begun {
-                true => Vec::new(),
-                false => writer.begin(),
-            };
-            let signer = signer.clone();
-            let signed = tokio::task::spawn_blocking(move || writer.finish(&signer));
-            bytes.extend(signed.await.map_err(|_| WorkError::Interrupted)??);
-            return Ok(Some(bytes));
-        }
+        let is_last = page.is_empty();
         let begun = std::mem::replace(&mut self.begun, true);
         let written = tokio::task::spawn_blocking(move || {
             let mut bytes = match begun {
@@ -77,12 +123,21 @@ impl Export {
                 false => writer.begin(),
             };
             for entry in &page {
-                writer.row(entry.leaf_index, &entry.envelope, &mut bytes)?;
+                writer.row(entry, &mut bytes)?;
+            }
+            if is_last {
+                writer.end_rows(&mut bytes)?;
             }
             Ok::<_, WorkError>((writer, bytes))
         });
-        let (writer, bytes) = written.await.map_err(|_| WorkError::Interrupted)??;
-        self.writer = Some(writer);
+        let (writer, mut bytes) = written.await.map_err(|_| WorkError::Interrupted)??;
+        if is_last {
+            let signer = signer.clone();
+            let signed = tokio::task::spawn_blocking(move || writer.finish(&signer));
+            bytes.extend(signed.await.map_err(|_| WorkError::Interrupted)??);
+        } else {
+            self.writer = Some(writer);
+        }
         Ok(Some(bytes))
     }
 }

@@ -24,7 +24,7 @@ fn entry(number: u64) -> Entry {
     })
 }
 
-fn export(encoding: ExportEncoding, rows: u64) -> (Vec<u8>, Vec<u8>, EntrySigner) {
+fn export(encoding: LineEncoding, rows: u64) -> (Vec<u8>, Vec<u8>, EntrySigner) {
     let signer = EntrySigner::from_seed(ORIGIN, [1; 32]).unwrap();
     let checkpoints = CheckpointSigner::from_seed(ORIGIN, [2; 32]).unwrap();
     let tree = Appender::empty();
@@ -49,12 +49,12 @@ fn export(encoding: ExportEncoding, rows: u64) -> (Vec<u8>, Vec<u8>, EntrySigner
 
 #[test]
 fn the_last_line_signs_for_all_rows() {
-    for encoding in [ExportEncoding::Ndjson, ExportEncoding::Csv] {
+    for encoding in [LineEncoding::Ndjson, LineEncoding::Csv] {
         for rows in [0, 1, 5] {
             let (bytes, last, signer) = export(encoding, rows);
             let signed = SignedManifest::parse(manifest_in(&last).unwrap()).unwrap();
             let manifest = signed.verify(&signer.verifier()).unwrap();
-            assert_eq!(manifest.encoding, encoding);
+            assert_eq!(manifest.encoding, encoding.into());
             assert_eq!(manifest.rows, rows);
             assert_eq!(manifest.bytes, bytes.len() as u64);
             assert_eq!(manifest.sha256, Digest::of(&bytes));
@@ -65,7 +65,7 @@ fn the_last_line_signs_for_all_rows() {
             let lines = bytes.split(|byte| *byte == b'\n').count() - 1;
             assert_eq!(
                 lines as u64,
-                rows + u64::from(encoding == ExportEncoding::Csv)
+                rows + u64::from(encoding == LineEncoding::Csv)
             );
         }
     }
@@ -73,7 +73,7 @@ fn the_last_line_signs_for_all_rows() {
 
 #[test]
 fn a_row_states_what_its_envelope_states() {
-    let (bytes, _, _) = export(ExportEncoding::Ndjson, 1);
+    let (bytes, _, _) = export(LineEncoding::Ndjson, 1);
     let row: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(row["leaf_index"], 0);
     assert_eq!(row["statement"]["body"]["client"], "review, =1");
@@ -82,7 +82,7 @@ fn a_row_states_what_its_envelope_states() {
         Envelope::parse(&envelope).unwrap().payload(),
         entry(0).to_bytes()
     );
-    let (bytes, _, _) = export(ExportEncoding::Csv, 1);
+    let (bytes, _, _) = export(LineEncoding::Csv, 1);
     let text = String::from_utf8(bytes).unwrap();
     let columns = CSV_HEADER.trim_end().split(',').count();
     let row = text
@@ -96,7 +96,7 @@ fn a_row_states_what_its_envelope_states() {
 
 #[test]
 fn a_signature_over_an_entry_is_none_over_a_manifest_and_no_byte_can_change() {
-    let (_, last, signer) = export(ExportEncoding::Ndjson, 2);
+    let (_, last, signer) = export(LineEncoding::Ndjson, 2);
     let verifier = signer.verifier();
     let signed = manifest_in(&last).unwrap();
     for place in 0..signed.len() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use provenance::{EntrySigner, ExportEncoding, ExportWriter, LeafIndex, SignedCheckpoint};
+use provenance::{EntrySigner, ExportWriter, LeafIndex, LineEncoding, SignedCheckpoint};
 use serde_json::{Value, json};
 
 use super::{Mirror, ORIGIN, code_of, entry};
@@ -157,7 +157,7 @@ fn a_page_of_a_newer_log_than_the_mirror_is_not_judged() {
     assert_eq!((code, &reason[..]), (1, "tiles-too-old"), "{report}");
 }
 
-fn export(mirror: &Mirror, encoding: ExportEncoding, places: &[u64]) -> Vec<u8> {
+fn export(mirror: &Mirror, encoding: LineEncoding, places: &[u64]) -> Vec<u8> {
     let signer = EntrySigner::from_seed(ORIGIN, [1; 32]).unwrap();
     let note = std::fs::read_to_string(mirror.path("600.txt")).unwrap();
     let checkpoint = SignedCheckpoint::parse(&note).unwrap();
@@ -177,7 +177,7 @@ fn export(mirror: &Mirror, encoding: ExportEncoding, places: &[u64]) -> Vec<u8> 
 #[test]
 fn an_export_that_its_own_signer_cut_short_is_found_beside_the_tiles() {
     let mirror = Mirror::new();
-    for encoding in [ExportEncoding::Ndjson, ExportEncoding::Csv] {
+    for encoding in [LineEncoding::Ndjson, LineEncoding::Csv] {
         for (places, expected) in [
             (&[77][..], ""),
             (&[], "entries-left-out"),
