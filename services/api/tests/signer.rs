@@ -188,6 +188,15 @@ fn a_killed_signer_is_missed_and_one_that_comes_back_goes_on() {
         "a file of somebody's"
     );
     fs::remove_file(place.socket()).unwrap();
+    let long = "x".repeat(120);
+    // No client could name it.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retrace"));
+    command
+        .current_dir(place.0.path())
+        .args(["signer", "--state", "s", "--socket", &long]);
+    let ended = command.output().unwrap();
+    assert_eq!(ended.status.code(), Some(3));
+    assert!(!place.0.path().join(&long).exists());
     fs::set_permissions(place.0.path(), fs::Permissions::from_mode(0o777)).unwrap();
     assert!(place.refusal().contains("others may write"));
 }
