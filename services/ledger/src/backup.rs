@@ -34,6 +34,16 @@ const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of a file that are held at a time.
 const CHUNK_BYTES: usize = 1 << 16;
 
+/// Fills a column that older backups lack out of the envelopes, as the migration that added it did.
+const FILL_PROMPT_COMMITMENTS: &str = "
+    ALTER TABLE entries ALTER COLUMN prompt_commitment TYPE bytea USING CASE WHEN kind = 'generation' THEN
+        decode(
+            convert_from(decode(convert_from(envelope, 'UTF8')::jsonb ->> 'payload', 'base64'), 'UTF8')::jsonb
+                #>> '{body,prompt_commitment}',
+            'hex'
+        )
+    END";
+
 /// What a backup holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -180,6 +190,15 @@ async fn restore_into(
             copy_in(&mut transaction, table, folder).await?;
             tables::continue_identities(&mut transaction, &table.table()).await?;
         }
+    }
+    let is_old = |table: &BackupTable| {
+        let mut columns = table.columns.iter();
+        table.name == "entries" && columns.all(|column| column != "prompt_commitment")
+    };
+    if backup.tables.iter().any(is_old) {
+        sqlx::raw_sql(FILL_PROMPT_COMMITMENTS)
+            .execute(&mut *transaction)
+            .await?;
     }
     // A crash before the commit leaves an empty database.
     transaction.commit().await?;

@@ -89,6 +89,37 @@ async fn a_restored_backup_is_the_same_ledger_and_goes_on() {
     log.remove().await;
 }
 
+/// As versions before the column of prompt commitments made it.
+#[tokio::test]
+async fn a_backup_without_a_column_that_came_later_is_restored_whole() {
+    let (log, _) = backed_up().await;
+    let mut connection = log.superuser().await;
+    sqlx::raw_sql("ALTER TABLE entries DROP COLUMN prompt_commitment")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let folder = log.store.path().join("older");
+    log.ledger.backup(&folder).await.unwrap();
+    let options = empty_database(&log, "newer").await;
+    let (_, report) = restore(&options, &folder, &stored(&log).await)
+        .await
+        .unwrap();
+    assert!(report.is_sound(), "{:?}", report.problems);
+    let ledger = Ledger::connect(&options).await.unwrap();
+    let filter = EntryFilter {
+        prompt_commitment: Some(provenance::commit(
+            &secret().salt,
+            secret().prompt.as_bytes(),
+        )),
+        ..EntryFilter::default()
+    };
+    let found = ledger.search(&filter, None, 100).await.unwrap();
+    assert!(!found.entries.is_empty());
+    ledger.close().await;
+    drop_database(&log, "newer").await;
+    log.remove().await;
+}
+
 #[tokio::test]
 async fn a_backup_that_the_log_went_on_from_is_said_to_be_old() {
     let (log, folder) = backed_up().await;
