@@ -8,6 +8,7 @@ use ledger::Scope;
 use provenance::tile::tiles;
 use provenance::{Bundle, SignedCheckpoint};
 use serde_json::Value;
+use signed_note::{Note, StandardVerifier, VerifierList};
 use tests::client::{Client, bundle_of, png_of};
 use tests::programs::program;
 use tests::service::{TestService, spawn_app};
@@ -156,7 +157,7 @@ fn tampered_successions_are_refused(desk: &Desk, bytes: &[u8]) {
     for (tampered, reason) in [
         (without, "unknown-key"),
         (moved, "root-mismatch"),
-        (forged, "root-mismatch"),
+        (forged, "signature-invalid"),
     ] {
         desk.write("tampered.bundle", tampered.as_bytes());
         let arguments = ["bundle", "tampered.bundle", "--image", "3.png", "--json"];
@@ -259,4 +260,129 @@ fn revoked(service: &TestService, desk: &Desk) {
         );
         assert_eq!(page.contains("href=\"/ledger/4\""), is_taken_back, "{page}");
     }
+}
+
+/// Whose signature an implementation by somebody else finds on a checkpoint.
+fn is_signed_by(checkpoint: &str, key: &str) -> bool {
+    let verifier = StandardVerifier::new(key).unwrap();
+    let verifiers = VerifierList::new(vec![Box::new(verifier)]);
+    let note = Note::from_bytes(checkpoint.as_bytes()).unwrap();
+    note.verify(&verifiers).is_ok()
+}
+
+/// Whether the checkpoint that the service shows holds under a policy, and why not.
+fn shown_checkpoint(service: &TestService, desk: &Desk, policy: &str) -> (Option<i32>, String) {
+    let checkpoint = service.client().get("/checkpoint").text();
+    desk.write("shown.txt", checkpoint.as_bytes());
+    desk.verify(&["checkpoint", "shown.txt", "--policy", policy])
+}
+
+#[test]
+fn the_checkpoint_key_changes_under_load_and_those_who_pinned_the_old_one_have_time_to_follow() {
+    let service = spawn_app();
+    let desk = Desk::new();
+    desk.write("first.pub", service.public_keys().to_string().as_bytes());
+    service.client().generate_one("a red heart", 80);
+    desk.mirror(&service.client());
+    for policy in ["old.txt", "new.txt"] {
+        let given = ["--public-key", "first.pub", "--policy", policy];
+        let (code, said) = desk.verify(&[&["ledger", "mirror"], &given[..]].concat());
+        assert_eq!(code, Some(0), "{said}");
+    }
+
+    let (told, during) = std::thread::scope(|threads| {
+        let load = threads.spawn(|| {
+            let client = service.client();
+            let seeds = 81..84;
+            seeds
+                .map(|seed| client.generate_one("a blue car", seed))
+                .collect::<Vec<Value>>()
+        });
+        let order = ["rotate", "--checkpoint"];
+        let told = report(&key(&order, service.state(), service.database_url()));
+        (told, load.join().unwrap())
+    });
+    for item in &during {
+        let bundle = Bundle::parse(&bundle_of(item)).unwrap();
+        assert!(bundle.verify(service.public_keys()).is_ok());
+    }
+    let after = service.client().generate_one("a green tree", 85);
+    desk.write("after.png", &png_of(&after));
+    desk.write("after.bundle", &bundle_of(&after));
+    let (old, new) = (
+        service.public_keys().checkpoint.to_string(),
+        told["verifier"].as_str().unwrap().to_owned(),
+    );
+    let checkpoint = service.client().get("/checkpoint").text();
+    assert!(is_signed_by(&checkpoint, &old) && is_signed_by(&checkpoint, &new));
+    assert!(!is_signed_by(&checkpoint.replace("log\n", "lag\n"), &new));
+
+    // Both auditors accept it; the one who pinned the old key is told.
+    let (code, said) = shown_checkpoint(&service, &desk, "old.txt");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("checkpoint-key-unseen: "), "{said}");
+    desk.write("new.pub", &service.client().get("/v1/public-key").body);
+    let moved_on = ["--public-key", "new.pub", "--policy", "new.txt"];
+    let (code, said) = desk.verify(&[&["checkpoint", "shown.txt"], &moved_on[..]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("are pinned in new.txt as well"), "{said}");
+    desk.mirror(&service.client());
+    for policy in ["old.txt", "new.txt"] {
+        for task in [
+            &["ledger", "mirror"][..],
+            &["bundle", "after.bundle", "--image", "after.png"],
+        ] {
+            let (code, said) = desk.verify(&[task, &["--policy", policy]].concat());
+            assert_eq!(code, Some(0), "{policy} {task:?}: {said}");
+        }
+    }
+    // One change at a time, and the key that signs is not revoked.
+    let again = key(
+        &["rotate", "--checkpoint"],
+        service.state(),
+        service.database_url(),
+    );
+    assert_eq!(again.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("still signs beside"));
+    transition_ended(service, &desk, (&old, &new));
+}
+
+/// The old key is revoked, which ends its time; the service starts anew with the new one.
+fn transition_ended(service: TestService, desk: &Desk, (old, new): (&str, &str)) {
+    let name = |key: &str| {
+        let parts: Vec<&str> = key.splitn(3, '+').collect();
+        format!("{}+{}", parts[0], parts[1])
+    };
+    let order = ["revoke", &name(old), "--reason", "its time is over"];
+    report(&key(&order, service.state(), service.database_url()));
+    let checkpoint = service.client().get("/checkpoint").text();
+    assert!(!is_signed_by(&checkpoint, old) && is_signed_by(&checkpoint, new));
+    let (code, said) = shown_checkpoint(&service, desk, "old.txt");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("checkpoint-key-unseen: signed by"), "{said}");
+    let (code, said) = shown_checkpoint(&service, desk, "new.txt");
+    assert_eq!(code, Some(0), "{said}");
+
+    let service = service.restart();
+    let item = service.client().generate_one("a yellow star", 86);
+    desk.write("late.png", &png_of(&item));
+    desk.write("late.bundle", &bundle_of(&item));
+    // A bundle carries the proof of its key, so that the pinned first keys suffice.
+    let late = ["bundle", "late.bundle", "--image", "late.png"];
+    for policy in ["old.txt", "new.txt"] {
+        let (code, said) = desk.verify(&[&late, &["--policy", policy][..]].concat());
+        assert_eq!(code, Some(0), "{policy}: {said}");
+    }
+    let text = String::from_utf8(bundle_of(&item)).unwrap();
+    let without = text[..text.find(",\"keys\":").unwrap()].to_owned() + "}";
+    let without = without.replace("bundle@v2", "bundle@v1");
+    desk.write("without.bundle", without.as_bytes());
+    let without = ["bundle", "without.bundle", "--image", "late.png"];
+    let (code, said) = desk.verify(&[&without, &["--policy", "old.txt"][..]].concat());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("checkpoint-key-unseen: "), "{said}");
+    let (code, said) = desk.verify(&[&without, &["--policy", "new.txt"][..]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!service.state().join("keys/checkpoint.old.seed").exists());
+    assert!(service.check_ledger().unwrap().is_sound());
 }

@@ -23,8 +23,8 @@ use ureq::Agent;
 use crate::config::WitnessOptions;
 use crate::witness::TREE_SIZE_TYPE;
 
-/// Beside the log's own line a note has room for this many.
-const WITNESSES_MAX: usize = 15;
+/// Beside the log's own line, and that of the key before it for a time, a note has room for this many.
+const WITNESSES_MAX: usize = 14;
 /// An answer is a few signature lines, or a sentence.
 const ANSWER_BYTES_MAX: u64 = 16 << 10;
 /// Characters of a refusal that are logged.
@@ -49,19 +49,20 @@ pub enum PolicyError {
     Unfit(String),
 }
 
-/// Reads the policy of a service whose log has this key.
+/// Reads the policy of a service whose log has these keys.
 ///
 /// # Errors
 /// Refuses policies for other logs, more witnesses than a checkpoint has room for, and addresses that are
 /// neither http nor https.
-pub fn read_policy(path: &Path, log: &CheckpointVerifier) -> Result<WitnessPolicy, PolicyError> {
+pub fn read_policy(path: &Path, log: &[CheckpointVerifier]) -> Result<WitnessPolicy, PolicyError> {
     let length = fs::metadata(path)?.len();
     if length > WITNESS_POLICY_BYTES_MAX as u64 {
         return Err(PolicyError::Unfit(format!("it has {length} bytes")));
     }
     let policy = WitnessPolicy::parse(&fs::read_to_string(path)?)?;
-    if !policy.logs().is_empty() && !policy.logs().contains(log) {
-        let detail = format!("it is for other logs than {}", log.key_id());
+    if !policy.logs().is_empty() && !policy.logs().iter().any(|named| log.contains(named)) {
+        let names: Vec<String> = log.iter().map(CheckpointVerifier::key_id).collect();
+        let detail = format!("it is for other logs than {}", names.join(" and "));
         return Err(PolicyError::Unfit(detail));
     }
     if policy.witnesses().len() > WITNESSES_MAX {

@@ -1,5 +1,6 @@
 //! The service's own signing keys, in files that nobody else may read.
 
+mod checkpoints;
 mod elsewhere;
 mod rotation;
 mod secrets;
@@ -9,6 +10,7 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use credentials::CredentialsError;
 use provenance::{
@@ -17,6 +19,7 @@ use provenance::{
 };
 use zeroize::Zeroizing;
 
+use self::checkpoints::Held;
 pub use self::secrets::reseal;
 pub(crate) use self::secrets::{check_mode, lock, name_of, read_secret, write_whole};
 pub use self::vault::{SealError, Vault};
@@ -28,15 +31,23 @@ const ENTRIES_NEXT_FILE: &str = "entries.next.seed";
 /// The public half of the log's first entry key, once another one has followed.
 const ENTRIES_FIRST_FILE: &str = "entries.first.pub";
 const CHECKPOINT_FILE: &str = "checkpoint.seed";
+/// The checkpoint key that is to follow, until the log names it and it takes the other's place.
+const CHECKPOINT_NEXT_FILE: &str = "checkpoint.next.seed";
+/// The one before, while it signs as well.
+const CHECKPOINT_OLD_FILE: &str = "checkpoint.old.seed";
+/// The public half of the log's first checkpoint key, once another one has followed.
+const CHECKPOINT_FIRST_FILE: &str = "checkpoint.first.pub";
 const WITNESS_FILE: &str = "witness.seed";
 const WATERMARK_FILE: &str = "watermark.seed";
 /// The key of Content Credentials with its chain.
 pub(crate) const CREDENTIALS_FILE: &str = "credentials.pem";
 /// Every file of the folder of keys that holds a secret.
-const SECRET_FILES: [&str; 6] = [
+const SECRET_FILES: [&str; 8] = [
     ENTRIES_FILE,
     ENTRIES_NEXT_FILE,
     CHECKPOINT_FILE,
+    CHECKPOINT_NEXT_FILE,
+    CHECKPOINT_OLD_FILE,
     WITNESS_FILE,
     WATERMARK_FILE,
     CREDENTIALS_FILE,
@@ -74,6 +85,16 @@ pub enum KeyError {
     /// The log's entries are signed by a key that is not there.
     #[error("the log's entries are signed by {current}, and {} holds {found}: bring back the key", folder.display())]
     OtherEntryKey {
+        /// The folder of keys.
+        folder: PathBuf,
+        /// The key that the log names, as `name+id`.
+        current: String,
+        /// The key that is there.
+        found: String,
+    },
+    /// The log's checkpoints are signed by a key that is not there.
+    #[error("the log's checkpoints are signed by {current}, and {} holds {found}: bring back the key", folder.display())]
+    OtherCheckpointKey {
         /// The folder of keys.
         folder: PathBuf,
         /// The key that the log names, as `name+id`.
@@ -136,6 +157,17 @@ pub enum KeyError {
     },
 }
 
+/// Where secrets lie, what opens them, and what time it is.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyPlace<'a> {
+    /// The state folder.
+    pub state: &'a Path,
+    /// What opens the secrets.
+    pub vault: &'a Vault,
+    /// Milliseconds since 1970 UTC.
+    pub now_ms: u64,
+}
+
 /// The signing keys of one log.
 #[derive(Debug)]
 pub struct Keys {
@@ -143,9 +175,11 @@ pub struct Keys {
     pub entries: EntrySigner,
     /// Signs checkpoints.
     pub checkpoint: CheckpointSigner,
+    /// Sign checkpoints once the log names them, or beside the key that has followed.
+    pub other_checkpoints: Vec<CheckpointSigner>,
     /// Signs entries once the log names it.
     pub next: Option<EntrySigner>,
-    /// The keys that name the log: the first entry key and the checkpoint key.
+    /// The keys that name the log: the first entry key and the first checkpoint key.
     pub public: PublicKeys,
     /// Whether a key was made just now.
     pub created: bool,
@@ -172,23 +206,25 @@ impl Keys {
         let folder = make_keys_folder(state)?;
         check_not_lost(state, &folder)?;
         let (entries, entries_new) = seed(&folder.join(ENTRIES_FILE), vault)?;
-        let (checkpoint, checkpoint_new) = seed(&folder.join(CHECKPOINT_FILE), vault)?;
+        let checkpoints = Held::open(&folder, origin, vault)?;
         let unusable = |source| KeyError::Unusable {
             path: folder.clone(),
             source,
         };
         let entries = EntrySigner::from_seed(origin, entries).map_err(unusable)?;
-        let checkpoint = CheckpointSigner::from_seed(origin, checkpoint).map_err(unusable)?;
         let next = rotation::next(&folder, origin, vault)?;
         let first = rotation::first(&folder)?.unwrap_or_else(|| entries.verifier());
-        let public = PublicKeys::new(first, checkpoint.verifier()).map_err(unusable)?;
+        let checkpoint = checkpoints::first(&folder)?;
+        let checkpoint = checkpoint.unwrap_or_else(|| checkpoints.placed.verifier());
+        let public = PublicKeys::new(first, checkpoint).map_err(unusable)?;
         keep_public(state, &public)?;
         Ok(Self {
             entries,
             next,
-            checkpoint,
+            checkpoint: checkpoints.placed,
+            other_checkpoints: checkpoints.others,
             public,
-            created: entries_new || checkpoint_new,
+            created: entries_new || checkpoints.created,
             purposes: vec![KeyPurpose::Entries, KeyPurpose::Checkpoints],
         })
     }
@@ -256,6 +292,24 @@ fn seed(path: &Path, vault: &Vault) -> Result<(SecretSeed, bool), KeyError> {
             source,
         }),
     }
+}
+
+/// The public half of a key in a file, where there is one.
+fn public_half<K: FromStr<Err = ProvenanceError>>(path: &Path) -> Result<Option<K>, KeyError> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(at(path))?,
+    };
+    let key = text.trim_end_matches('\n').parse();
+    key.map(Some).map_err(|source| KeyError::Unusable {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> KeyError {
+    let path = path.to_owned();
+    move |source| KeyError::File { path, source }
 }
 
 fn read_seed(path: &Path, vault: &Vault) -> Result<SecretSeed, KeyError> {

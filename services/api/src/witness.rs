@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use ledger::LedgerError;
 use ledger::sequencer::CheckpointStore;
 use provenance::witness::ADD_CHECKPOINT_BYTES_MAX;
-use provenance::{AddCheckpoint, CheckpointVerifier, Digest, ProvenanceError, WitnessSigner};
+use provenance::{AddCheckpoint, CheckpointKeys, Digest, ProvenanceError, WitnessSigner};
 use tokio::sync::Mutex;
 
 /// The media type of the size in an answer to a log that is behind, by the specification.
@@ -31,7 +31,7 @@ pub struct Witness {
 
 /// A log whose checkpoints are cosigned.
 struct WatchedLog {
-    verifier: CheckpointVerifier,
+    keys: CheckpointKeys,
     store: CheckpointStore,
     /// One request of a log at a time: comparing and remembering are one step.
     turn: Mutex<()>,
@@ -59,12 +59,14 @@ impl From<LedgerError> for Denial {
 impl Witness {
     /// A witness of these logs that remembers in this folder. Whoever can set the folder back can make it
     /// cosign a second history.
-    pub fn new(signer: WitnessSigner, logs: Vec<CheckpointVerifier>, state: &Path) -> Self {
-        let watch = |verifier: CheckpointVerifier| {
-            let folder = state.join(Digest::of(verifier.to_string().as_bytes()).to_string());
+    pub fn new(signer: WitnessSigner, logs: Vec<CheckpointKeys>, state: &Path) -> Self {
+        let watch = |keys: CheckpointKeys| {
+            // The first key names the log for good.
+            let first = keys.keys().first().map(|key| key.verifier.to_string());
+            let folder = Digest::of(first.unwrap_or_default().as_bytes());
             WatchedLog {
-                store: CheckpointStore::new(folder, verifier.clone()),
-                verifier,
+                store: CheckpointStore::new(state.join(folder.to_string())),
+                keys,
                 turn: Mutex::new(()),
             }
         };
@@ -78,7 +80,7 @@ impl Witness {
     async fn add_checkpoint(&self, body: &str, time_s: u64) -> Result<String, Denial> {
         let request = AddCheckpoint::parse(body)?;
         let origin = &request.checkpoint.unverified().origin;
-        let log = self.logs.iter().find(|log| log.verifier.name() == origin);
+        let log = self.logs.iter().find(|log| log.keys.origin() == origin);
         let log = log.ok_or_else(|| ProvenanceError::OriginMismatch {
             expected: "a log that this witness knows".to_owned(),
             found: origin.clone(),
@@ -86,7 +88,10 @@ impl Witness {
         let _turn = log.turn.lock().await;
         let seen = log.store.read().await?;
         let witnessed = seen.as_ref().map(|seen| seen.unverified());
-        request.admit(&log.verifier, witnessed)?;
+        if let Some(seen) = &seen {
+            log.store.verify(seen, &log.keys)?;
+        }
+        request.admit(&log.keys, witnessed)?;
         if seen.as_ref() != Some(&request.checkpoint) {
             log.store
                 .replace(seen.as_ref(), &request.checkpoint)
@@ -140,9 +145,11 @@ fn denied(refusal: &ProvenanceError) -> HttpResponse {
         }
         ProvenanceError::WitnessedRoot { .. } => StatusCode::CONFLICT,
         ProvenanceError::OriginMismatch { .. } => StatusCode::NOT_FOUND,
-        ProvenanceError::UnknownKey { .. } | ProvenanceError::SignatureInvalid { .. } => {
-            StatusCode::FORBIDDEN
-        }
+        ProvenanceError::UnknownKey { .. }
+        | ProvenanceError::SignatureInvalid { .. }
+        | ProvenanceError::CheckpointKeyUnseen { .. }
+        | ProvenanceError::CheckpointKeyOutsideWindow { .. }
+        | ProvenanceError::CheckpointKeyRevoked { .. } => StatusCode::FORBIDDEN,
         ProvenanceError::ProofLength { .. }
         | ProvenanceError::RootMismatch { .. }
         | ProvenanceError::OldRootMismatch { .. } => StatusCode::UNPROCESSABLE_ENTITY,

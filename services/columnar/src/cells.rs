@@ -138,7 +138,7 @@ pub fn row(leaf_index: LeafIndex, envelope: &Envelope) -> Result<Row, ColumnarEr
     match &entry {
         Entry::Generation(generation) => cells.extend(generation_cells(generation)?),
         Entry::Score(score) => cells.extend(score_cells(score)),
-        Entry::KeySuccession(_) | Entry::KeyRevocation(_) => {}
+        Entry::KeySuccession(_) | Entry::CheckpointKeySuccession(_) | Entry::KeyRevocation(_) => {}
     }
     cells.resize(ENVELOPE, Cell::Empty);
     cells.push(Cell::Bytes(envelope.to_bytes()));

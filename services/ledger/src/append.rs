@@ -148,8 +148,10 @@ impl Ledger {
             } => {
                 let checkpoint = (*checkpoint).clone();
                 let mut bundle = Bundle::new(envelope.clone(), leaf_index, proof, checkpoint);
-                // Whoever knows the first key needs nothing else about it: the log grew until here.
-                if envelope.key_id() != self.options.public_keys.entries.key_id() {
+                // Whoever knows the first keys needs nothing else about them: the log grew until here.
+                if envelope.key_id() != self.options.public_keys.entries.key_id()
+                    || self.heads.know_other_keys()
+                {
                     bundle = self.with_keys(bundle).await?;
                 }
                 Ok(Appended {

@@ -8,16 +8,16 @@ use std::thread;
 
 use provenance::merkle::{Appender, NewNode, empty_root, leaf_hash};
 use provenance::{
-    Digest, KeyHistory, LeafIndex, ProvenanceError, PublicKeys, SignedCheckpoint, TreeSize,
+    CheckpointKeys, Digest, KeyHistory, LeafIndex, ProvenanceError, SignedCheckpoint, TreeSize,
     VerifiedAhead, WitnessPolicy,
 };
 use sqlx::PgConnection;
 
-pub use self::report::{CheckReport, CheckedKey, PROBLEMS_MAX, Problem};
+pub use self::report::{CheckReport, CheckedCheckpointKey, CheckedKey, PROBLEMS_MAX, Problem};
 use crate::LedgerError;
 use crate::connect::Ledger;
 use crate::entries::{Projection, digest, leaf_index_of, to_i64, tree_size_of};
-use crate::heads::parse_checkpoint;
+use crate::keys;
 use crate::search::TIMES_BLOCK_ENTRIES;
 
 /// Entries that are held in memory at a time.
@@ -72,7 +72,7 @@ impl Ledger {
             .execute(&mut *transaction)
             .await?;
         let mut check = Check {
-            keys: self.options.public_keys.clone(),
+            checkpoint_keys: self.stated_checkpoint_keys(&mut transaction).await?,
             entry_keys: self.first_key().prepared(),
             witnesses: self.options.witnesses.clone(),
             appender: Appender::empty(),
@@ -85,6 +85,7 @@ impl Ledger {
                 checkpoints: 0,
                 covered: TreeSize::new(0),
                 entry_keys: Vec::new(),
+                checkpoint_keys: Vec::new(),
                 problems: Vec::new(),
                 problems_left_out: 0,
             },
@@ -101,9 +102,27 @@ impl Ledger {
     }
 }
 
+impl Ledger {
+    /// The checkpoint keys that the recorded statements name. Where one of those does not hold, which the check
+    /// finds on its way, the log's first one alone.
+    async fn stated_checkpoint_keys(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<CheckpointKeys, LedgerError> {
+        let first = self.first_key();
+        let whole = TreeSize::new(i64::MAX.unsigned_abs());
+        let history = match keys::statements(connection, whole).await {
+            Ok(recorded) => keys::history(first.clone(), &recorded).unwrap_or(first),
+            Err(LedgerError::Provenance(_)) => first,
+            Err(error) => return Err(error),
+        };
+        Ok(history.checkpoints().clone())
+    }
+}
+
 /// A check under way.
 struct Check {
-    keys: PublicKeys,
+    checkpoint_keys: CheckpointKeys,
     /// The keys that signed the entries so far.
     entry_keys: KeyHistory,
     witnesses: WitnessPolicy,
@@ -134,7 +153,12 @@ impl Check {
         for row in rows {
             let tree_size = tree_size_of(row.tree_size)?;
             self.report.covered = self.report.covered.max(tree_size);
-            match parse_checkpoint(&row.note, &self.keys.checkpoint) {
+            // Its root is compared with the entries, so that it makes no difference whether the key was revoked.
+            let signed = SignedCheckpoint::parse(&row.note).and_then(|signed| {
+                self.checkpoint_keys.verify_signature(&signed)?;
+                Ok(signed)
+            });
+            match signed {
                 Ok(signed)
                     if signed.unverified().tree_size == tree_size
                         && signed.unverified().root_hash.as_bytes()[..] == row.root_hash =>
@@ -196,7 +220,7 @@ impl Check {
     }
 
     fn expect_verified(&mut self, signed: &SignedCheckpoint) {
-        match signed.verify(&self.keys.checkpoint) {
+        match self.checkpoint_keys.verify_signature(signed) {
             Ok(_) => self.expect(signed),
             Err(error) => self.report.add(Problem::Checkpoint {
                 tree_size: signed.unverified().tree_size,
@@ -366,6 +390,8 @@ impl Check {
         self.report.root_hash = self.appender.root();
         let keys = self.entry_keys.keys().iter();
         self.report.entry_keys = keys.map(CheckedKey::of).collect();
+        let keys = self.entry_keys.checkpoints().keys().iter();
+        self.report.checkpoint_keys = keys.map(CheckedCheckpointKey::of).collect();
         self.add_checkpoints_beyond(connection).await?;
         let row = sqlx::query!(r#"SELECT count(*) AS "nodes!" FROM nodes"#)
             .fetch_one(connection)

@@ -214,7 +214,9 @@ impl Projection {
                 projection.model_digest = bytes(&score.detector.digest);
                 projection.verdict = Some(verdict_word(score.verdict).to_owned());
             }
-            Entry::KeySuccession(_) | Entry::KeyRevocation(_) => {}
+            Entry::KeySuccession(_)
+            | Entry::CheckpointKeySuccession(_)
+            | Entry::KeyRevocation(_) => {}
         }
         Ok(projection)
     }

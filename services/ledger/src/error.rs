@@ -318,8 +318,8 @@ pub enum LedgerError {
         /// The limit.
         page_cases_max: u32,
     },
-    /// The sequencer's key is not the checkpoint key of this ledger.
-    #[error("the signing key {found} is not the log's checkpoint key {expected}")]
+    /// The sequencer has not the checkpoint key that the ledger names.
+    #[error("the log's checkpoints are signed by {expected}, and here is {found}: bring the key")]
     WrongKey {
         /// The key of the ledger.
         expected: String,

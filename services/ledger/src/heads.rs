@@ -3,11 +3,11 @@
 //! The database is trusted with neither signatures nor cosignatures: both are verified whenever they are
 //! read.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use provenance::{
-    CheckpointVerifier, LeafIndex, ProvenanceError, SignedCheckpoint, TreeSize, WitnessPolicy,
-    WitnessVerifier,
+    CheckpointKeys, KeyHistory, LeafIndex, ProvenanceError, PublicKeys, SignedCheckpoint, TreeSize,
+    WitnessPolicy, WitnessVerifier,
 };
 use sqlx::PgPool;
 
@@ -15,6 +15,7 @@ use crate::LedgerError;
 use crate::connect::{Ledger, LedgerOptions};
 use crate::entries::{leaf_index_of, to_i64};
 use crate::hints::PUBLISHED;
+use crate::keys;
 
 /// Cosigned checkpoints that are looked at together on the way back to one with a quorum.
 const LOOKED_AT_TOGETHER: i64 = 64;
@@ -23,7 +24,9 @@ const LOOKED_AT_TOGETHER: i64 = 64;
 #[derive(Debug)]
 pub(crate) struct Heads {
     pool: PgPool,
-    log: CheckpointVerifier,
+    first: PublicKeys,
+    /// The keys that sign checkpoints, as far as they were needed.
+    log: Mutex<Arc<CheckpointKeys>>,
     policy: WitnessPolicy,
     known: Mutex<Known>,
 }
@@ -47,7 +50,8 @@ impl Heads {
     pub(crate) fn new(pool: PgPool, options: &LedgerOptions) -> Self {
         Self {
             pool,
-            log: options.public_keys.checkpoint.clone(),
+            log: Mutex::new(Arc::new(options.public_keys.checkpoint.clone().into())),
+            first: options.public_keys.clone(),
             policy: options.witnesses.clone(),
             known: Mutex::default(),
         }
@@ -58,7 +62,10 @@ impl Heads {
         let row = sqlx::query!("SELECT note FROM checkpoints ORDER BY tree_size DESC LIMIT 1")
             .fetch_optional(&self.pool)
             .await?;
-        row.map(|row| self.parse(&row.note)).transpose()
+        match row {
+            Some(row) => Ok(Some(self.parse(&row.note).await?)),
+            None => Ok(None),
+        }
     }
 
     /// The newest published checkpoint, with the cosignatures that it has by now.
@@ -76,7 +83,7 @@ impl Heads {
             .fetch_optional(&self.pool)
             .await?
             .ok_or(LedgerError::NoSuchCheckpoint { tree_size })?;
-        self.with_cosignatures(self.parse(&row.note)?).await
+        self.with_cosignatures(self.parse(&row.note).await?).await
     }
 
     /// The newest checkpoint that enough witnesses have cosigned. Where the policy demands none, the
@@ -92,8 +99,9 @@ impl Heads {
             let rows = self.cosigned_between(floor, below).await?;
             for row in &rows {
                 known.looked_until = known.looked_until.max(row.tree_size);
-                let cosigned = self.policy.cosigned(&self.parse(&row.note)?, &row.lines);
-                if self.policy.verify(&cosigned, &self.log).is_ok() {
+                let checkpoint = self.parse(&row.note).await?;
+                let cosigned = self.policy.cosigned(&checkpoint, &row.lines);
+                if self.policy.suffices(&cosigned, &self.log()).is_ok() {
                     known.witnessed = Some(cosigned);
                     self.remember(known.clone());
                     return Ok(known.witnessed);
@@ -166,18 +174,38 @@ impl Heads {
         Ok(self.policy.cosigned(&checkpoint, &lines))
     }
 
-    fn parse(&self, note: &str) -> Result<SignedCheckpoint, LedgerError> {
-        parse_checkpoint(note, &self.log)
+    /// Reads a checkpoint of the log. Where it names keys that were not known before, the log is asked for them.
+    ///
+    /// What was revoked since makes no difference here: the log compares the roots with its own tree.
+    async fn parse(&self, note: &str) -> Result<SignedCheckpoint, LedgerError> {
+        let checkpoint = SignedCheckpoint::parse(note)?;
+        let mut log = self.log();
+        if !log.unseen(&checkpoint).is_empty() {
+            log = self.read_keys().await?;
+        }
+        log.verify_signature(&checkpoint)?;
+        Ok(checkpoint)
     }
-}
 
-pub(crate) fn parse_checkpoint(
-    note: &str,
-    verifier: &CheckpointVerifier,
-) -> Result<SignedCheckpoint, LedgerError> {
-    let checkpoint = SignedCheckpoint::parse(note)?;
-    checkpoint.verify(verifier)?;
-    Ok(checkpoint)
+    /// Whether a checkpoint that was read here was signed by another key than the log's first.
+    pub(crate) fn know_other_keys(&self) -> bool {
+        self.log().keys().len() > 1
+    }
+
+    fn log(&self) -> Arc<CheckpointKeys> {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&log)
+    }
+
+    async fn read_keys(&self) -> Result<Arc<CheckpointKeys>, LedgerError> {
+        let whole = TreeSize::new(i64::MAX.unsigned_abs());
+        let recorded = keys::statements(&mut *self.pool.acquire().await?, whole).await?;
+        let history = keys::history(KeyHistory::new(&self.first), &recorded)?;
+        let read = Arc::new(history.checkpoints().clone());
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        *log = Arc::clone(&read);
+        Ok(read)
+    }
 }
 
 impl Ledger {

@@ -1,8 +1,9 @@
-//! What the log says about the keys that sign its entries.
+//! What the log says about its keys.
 
 use provenance::entry::KEY_STATEMENT_KINDS;
 use provenance::{
-    Bundle, Envelope, KeyFile, KeyHistory, KeyStatement, LeafIndex, SignedCheckpoint, TreeSize,
+    Bundle, CheckpointKey, Envelope, KeyFile, KeyHistory, KeyStatement, LeafIndex,
+    SignedCheckpoint, TreeSize,
 };
 use sqlx::PgConnection;
 
@@ -54,7 +55,7 @@ pub(crate) fn history(
 }
 
 impl Ledger {
-    /// The keys that signed entries so far. The database is not trusted: each statement is verified, from
+    /// The keys that signed so far. The database is not trusted: each statement is verified, from
     /// the first key on.
     ///
     /// # Errors
@@ -66,7 +67,7 @@ impl Ledger {
     }
 
     pub(crate) fn first_key(&self) -> KeyHistory {
-        KeyHistory::new(self.options.public_keys.entries.clone())
+        KeyHistory::new(&self.options.public_keys)
     }
 
     /// The public key file as the log stands now.
@@ -98,8 +99,8 @@ impl Ledger {
         row.leaf_index.map(leaf_index_of).transpose()
     }
 
-    /// A bundle with the statements about keys that its entry needs: those before it, and where its key was
-    /// revoked all until that.
+    /// A bundle with the statements about keys that it needs: those before its entry, where its key was revoked all
+    /// until that, and where another checkpoint key follows all until that.
     pub(crate) async fn with_keys(&self, bundle: Bundle) -> Result<Bundle, LedgerError> {
         let checkpoint: &SignedCheckpoint = bundle.checkpoint();
         let size = checkpoint.unverified().tree_size;
@@ -113,9 +114,12 @@ impl Ledger {
             .and_then(|key| key.revocation.as_ref())
             .map(|revocation| revocation.recorded_at);
         let place = bundle.leaf_index();
+        let mut newest_first = keys.checkpoints().keys().iter().rev();
+        let named_at = newest_first.find_map(CheckpointKey::behind);
         recorded.retain(|statement| {
             statement.leaf_index < place
                 || revoked_at.is_some_and(|revoked_at| statement.leaf_index <= revoked_at)
+                || named_at.is_some_and(|named_at| statement.leaf_index <= named_at)
         });
         let proven = self.prove_statements(recorded, size).await?;
         Ok(bundle.with_keys(proven))

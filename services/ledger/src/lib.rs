@@ -53,7 +53,7 @@ pub use cases::{
     Case, CaseFilter, CaseId, CaseNote, CasePage, Closing, Decision, FILE_NAME_CHARS_MAX,
     NOTE_CHARS_MAX, NewCase, NewCaseNote, PAGE_CASES_MAX,
 };
-pub use check::{CheckReport, CheckedKey, PROBLEMS_MAX, Problem};
+pub use check::{CheckReport, CheckedCheckpointKey, CheckedKey, PROBLEMS_MAX, Problem};
 pub use clients::{Client, ClientId, ClientKey, Scope};
 pub use connect::{Ledger, LedgerOptions};
 pub use entries::{FOUND_MAX, RecordedEntry};

@@ -15,6 +15,7 @@
 mod batch;
 mod checkpoint_store;
 mod lease;
+mod signers;
 mod tree;
 
 use std::future::Future;
@@ -22,12 +23,13 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use provenance::{Checkpoint, CheckpointSigner, Digest, KeyHistory, SignedCheckpoint, TreeSize};
+use provenance::{Checkpoint, Digest, KeyHistory, SignedCheckpoint, TreeSize};
 use tokio::sync::watch;
 
 pub use self::checkpoint_store::CheckpointStore;
 use self::lease::Lease;
-use crate::blocking::blocking;
+pub use self::signers::CheckpointSigners;
+use self::signers::Signing;
 use crate::connect::Ledger;
 use crate::entries::to_i64;
 use crate::hints::{Hints, PENDING, PUBLISHED};
@@ -143,7 +145,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Sequencer {
     ledger: Ledger,
-    signer: CheckpointSigner,
+    signers: CheckpointSigners,
     store: CheckpointStore,
     options: SequencerOptions,
     leading: watch::Sender<bool>,
@@ -156,16 +158,22 @@ struct Head {
     signed: Option<SignedCheckpoint>,
     /// The keys that signed the recorded entries; the last one signs the next.
     keys: KeyHistory,
+    /// Who signs the next checkpoint.
+    signing: Signing,
 }
 
 impl Sequencer {
     /// A sequencer with the default limits. The checkpoint store is a folder outside the database,
     /// better on another disk and in another backup than it: whoever can set both back together can
     /// make us sign a second history.
-    pub fn new(ledger: Ledger, signer: CheckpointSigner, checkpoint_store: PathBuf) -> Self {
+    pub fn new(
+        ledger: Ledger,
+        signers: impl Into<CheckpointSigners>,
+        checkpoint_store: PathBuf,
+    ) -> Self {
         Self::with_options(
             ledger,
-            signer,
+            signers,
             checkpoint_store,
             SequencerOptions::default(),
         )
@@ -174,15 +182,14 @@ impl Sequencer {
     /// A sequencer with these limits.
     pub fn with_options(
         ledger: Ledger,
-        signer: CheckpointSigner,
+        signers: impl Into<CheckpointSigners>,
         checkpoint_store: PathBuf,
         options: SequencerOptions,
     ) -> Self {
-        let store = CheckpointStore::new(checkpoint_store, signer.verifier());
         Self {
             ledger,
-            signer,
-            store,
+            signers: signers.into(),
+            store: CheckpointStore::new(checkpoint_store),
             options,
             leading: watch::Sender::new(false),
         }
@@ -201,13 +208,6 @@ impl Sequencer {
     /// signed checkpoint, a checkpoint store that is missing or damaged, the wrong key, a schema that
     /// does not fit. Nothing is signed over any of these.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), LedgerError> {
-        let expected = &self.ledger.options.public_keys.checkpoint;
-        if self.signer.verifier() != *expected {
-            return Err(LedgerError::WrongKey {
-                expected: expected.key_id(),
-                found: self.signer.verifier().key_id(),
-            });
-        }
         let hints = Hints::listen(
             self.ledger.pool.clone(),
             PENDING,
@@ -239,6 +239,10 @@ impl Sequencer {
                     }
                 }
                 Err(error) => {
+                    if let LedgerError::WrongKey { .. } = error {
+                        // Nothing was touched: one that has the key need not wait.
+                        self.leave(lease).await?;
+                    }
                     tracing::error!(%error, "the sequencer stops");
                     return Err(error);
                 }
@@ -353,6 +357,12 @@ impl Sequencer {
         let mut transaction = self.ledger.pool.begin().await?;
         lease.hold(&mut transaction).await?;
         let tree_size = tree::recorded_size(&mut transaction).await?;
+        let statements = keys::statements(&mut transaction, tree_size).await?;
+        let keys = keys::history(self.ledger.first_key(), &statements)?.prepared();
+        if let Some(stored) = &stored {
+            self.store
+                .verify_recorded(stored, keys.checkpoints(), tree_size)?;
+        }
         let mut root_hash = None;
         for signed in stored.iter().chain(&published) {
             let Checkpoint {
@@ -382,15 +392,15 @@ impl Sequencer {
             Some(root_hash) => root_hash,
             None => proofs::root_at(&mut transaction, tree_size).await?,
         };
-        let statements = keys::statements(&mut transaction, tree_size).await?;
-        let keys = keys::history(self.ledger.first_key(), &statements)?.prepared();
         transaction.commit().await?;
+        let signing = self.signers.of(keys.checkpoints()).await?;
         let signed = self.catch_up_store(stored, published.as_ref()).await?;
         let mut head = Head {
             tree_size,
             root_hash,
             signed,
             keys,
+            signing,
         };
         let is_published =
             published.is_some_and(|published| published.unverified().tree_size == head.tree_size);
@@ -427,15 +437,16 @@ impl Sequencer {
         // A crash here leaves recorded entries that no checkpoint covers. Their appends have not
         // answered. Whoever takes over signs a checkpoint over them.
         let checkpoint = Checkpoint {
-            origin: self.signer.verifier().name().to_owned(),
+            origin: self.ledger.options.public_keys.origin().to_owned(),
             tree_size: head.tree_size,
             root_hash: head.root_hash,
         };
         // A signer elsewhere may keep one waiting. When it gives no signature, this ends as a crash does.
-        let signer = self.signer.clone();
-        let signed = blocking(move || Ok(checkpoint.sign(&signer)?)).await?;
+        let signed = head.signing.sign(checkpoint, head.keys.checkpoints());
+        let signed = signed.await?;
         self.stop_on_purpose(Step::Sign)?;
-        // A crash here loses a signature that nobody has seen; the same one is made again.
+        // A crash here loses a signature that nobody has seen; the same one is made again, less that of an earlier
+        // key whose time is over by then.
         if head.signed.as_ref() != Some(&signed) {
             self.store.replace(head.signed.as_ref(), &signed).await?;
             head.signed = Some(signed.clone());

@@ -4,7 +4,7 @@
 //! envelope is the DSSE envelope that the log's leaf consists of and the proof is a C2SP
 //! `tlog-proof@v1` text.
 //!
-//! Where the log's first key is not enough, because another one has followed it or it was revoked, the format is
+//! Where the log's first keys are not enough, because another one has followed or one was revoked, the format is
 //! `retrace-bundle@v2` and `keys` stands at the end: the log's statements about keys, from the first on, each with
 //! its own inclusion proof under the checkpoint of the proof.
 
@@ -138,22 +138,27 @@ impl Bundle {
     /// # Errors
     /// The first part that does not hold.
     pub fn verify(&self, keys: &PublicKeys) -> Result<VerifiedBundle, ProvenanceError> {
-        let checkpoint = self.verify_checkpoint(keys)?.clone();
+        let history = self.key_history(keys)?;
+        let checkpoint = history
+            .checkpoints()
+            .verify_sole(self.checkpoint())?
+            .clone();
         self.verify_inclusion_in(&checkpoint)?;
         Ok(VerifiedBundle {
-            entry: self.verify_entry(keys)?,
+            entry: self.verify_entry_under(&history)?,
             leaf_index: self.leaf_index(),
             leaf_hash: self.envelope.leaf_hash(),
             checkpoint,
         })
     }
 
-    /// Verifies the checkpoint alone. No signature line but the log's is allowed.
+    /// Verifies the checkpoint alone, under the key of its size. No signature lines but the log's are allowed.
     ///
     /// # Errors
-    /// As [`SignedCheckpoint::verify_sole`].
+    /// As [`key_history`](Self::key_history) and [`crate::CheckpointKeys::verify_sole`].
     pub fn verify_checkpoint(&self, keys: &PublicKeys) -> Result<&Checkpoint, ProvenanceError> {
-        self.proof.checkpoint.verify_sole(&keys.checkpoint)
+        let history = self.key_history(keys)?;
+        history.checkpoints().verify_sole(self.checkpoint())
     }
 
     /// Verifies that the envelope is a leaf under the root of this checkpoint.
@@ -173,7 +178,7 @@ impl Bundle {
     /// about keys that this needs.
     ///
     /// # Errors
-    /// As [`KeyHistory::verify`] and [`KeyHistory::take_proven`].
+    /// As [`KeyHistory::verify`] and [`key_history`](Self::key_history).
     pub fn verify_entry(&self, keys: &PublicKeys) -> Result<Entry, ProvenanceError> {
         self.verify_entry_under(&self.key_history(keys)?)
     }
@@ -186,16 +191,28 @@ impl Bundle {
         history.verify(&self.envelope, self.leaf_index())
     }
 
-    /// The keys that signed entries, as far as this bundle says.
+    /// The keys that signed, as far as this bundle proves.
     ///
     /// # Errors
-    /// A checkpoint that does not verify, and as [`KeyHistory::take_proven`].
+    /// As [`stated_keys`](Self::stated_keys); and where there are statements, a checkpoint that does not verify
+    /// under the keys that they name, and one that its tree does not hold.
     pub fn key_history(&self, keys: &PublicKeys) -> Result<KeyHistory, ProvenanceError> {
-        let mut history = KeyHistory::new(keys.entries.clone());
+        let history = self.stated_keys(keys)?;
         if !self.keys.is_empty() {
-            let checkpoint = self.proof.checkpoint.verify(&keys.checkpoint)?;
-            history.take_proven(&self.keys, checkpoint)?;
+            let checkpoint = history.checkpoints().verify(self.checkpoint())?;
+            KeyHistory::verify_held(&self.keys, checkpoint)?;
         }
+        Ok(history)
+    }
+
+    /// The keys that signed, as the statements of the bundle have it: each is signed by the keys before it. That
+    /// the log holds them is not verified here.
+    ///
+    /// # Errors
+    /// As [`KeyHistory::take`].
+    pub fn stated_keys(&self, keys: &PublicKeys) -> Result<KeyHistory, ProvenanceError> {
+        let mut history = KeyHistory::new(keys);
+        history.take_all(&self.keys)?;
         Ok(history)
     }
 

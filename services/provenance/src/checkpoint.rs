@@ -116,7 +116,23 @@ impl SignedCheckpoint {
         Ok(Self { checkpoint, note })
     }
 
-    /// Verifies the log's signature. Lines of other keys, such as witnesses, are ignored.
+    /// The checkpoint with a line of another key of the same log as well, below those that are there.
+    ///
+    /// # Errors
+    /// Refuses a signer of another log, and fails when the signer does.
+    pub fn also_signed_by(&self, signer: &CheckpointSigner) -> Result<Self, ProvenanceError> {
+        if self.checkpoint.origin != signer.public().name() {
+            return Err(ProvenanceError::OriginMismatch {
+                expected: signer.public().name().to_owned(),
+                found: self.checkpoint.origin.clone(),
+            });
+        }
+        let mut both = self.clone();
+        both.note.sign_also(signer)?;
+        Ok(both)
+    }
+
+    /// Verifies the signature of one key of the log, see [`crate::CheckpointKeys`] for a log that has had others. Lines of other keys, such as witnesses, are ignored.
     ///
     /// # Errors
     /// Refuses another log's checkpoint, one that the key has not signed, and one with a signature

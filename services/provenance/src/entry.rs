@@ -25,7 +25,9 @@ pub use generation::{
     SETTINGS_MAX, SOURCES_MAX,
 };
 
-pub use key_statements::{KeyRequest, KeyRevocationEntry, KeySuccessionEntry};
+pub use key_statements::{
+    CheckpointKeySuccessionEntry, KeyRequest, KeyRevocationEntry, KeySuccessionEntry,
+};
 
 /// The newest version of the canonical bytes that this crate reads and writes.
 pub const ENTRY_VERSION_MAX: u64 = 3;
@@ -52,7 +54,9 @@ pub enum Entry {
     Score(ScoreEntry),
     /// Another key signs entries from here on.
     KeySuccession(KeySuccessionEntry),
-    /// Entries of an earlier key are not to be believed.
+    /// Another key signs checkpoints from here on.
+    CheckpointKeySuccession(CheckpointKeySuccessionEntry),
+    /// What an earlier key signed is not to be believed.
     KeyRevocation(KeyRevocationEntry),
 }
 
@@ -116,17 +120,22 @@ struct Statement<K, B> {
 const GENERATION: &str = "generation";
 const SCORE: &str = "score";
 const KEY_SUCCESSION: &str = "key_succession";
+const CHECKPOINT_KEY_SUCCESSION: &str = "checkpoint_key_succession";
 const KEY_REVOCATION: &str = "key_revocation";
 
 /// The kinds of statements about keys, as the canonical bytes spell them.
-pub const KEY_STATEMENT_KINDS: [&str; 2] = [KEY_SUCCESSION, KEY_REVOCATION];
+pub const KEY_STATEMENT_KINDS: [&str; 3] =
+    [KEY_SUCCESSION, CHECKPOINT_KEY_SUCCESSION, KEY_REVOCATION];
 
 impl Entry {
     /// The version of the canonical bytes.
     pub fn version(&self) -> u64 {
         match self {
             Self::Generation(entry) => entry.version(),
-            Self::Score(_) | Self::KeySuccession(_) | Self::KeyRevocation(_) => 1,
+            Self::Score(_)
+            | Self::KeySuccession(_)
+            | Self::CheckpointKeySuccession(_)
+            | Self::KeyRevocation(_) => 1,
         }
     }
 
@@ -136,6 +145,7 @@ impl Entry {
             Self::Generation(_) => GENERATION,
             Self::Score(_) => SCORE,
             Self::KeySuccession(_) => KEY_SUCCESSION,
+            Self::CheckpointKeySuccession(_) => CHECKPOINT_KEY_SUCCESSION,
             Self::KeyRevocation(_) => KEY_REVOCATION,
         }
     }
@@ -146,6 +156,7 @@ impl Entry {
             Self::Generation(entry) => entry.created_at_ms,
             Self::Score(entry) => entry.created_at_ms,
             Self::KeySuccession(entry) => entry.created_at_ms,
+            Self::CheckpointKeySuccession(entry) => entry.created_at_ms,
             Self::KeyRevocation(entry) => entry.created_at_ms,
         }
     }
@@ -156,6 +167,7 @@ impl Entry {
             Self::Generation(entry) => &entry.client,
             Self::Score(entry) => &entry.client,
             Self::KeySuccession(entry) => &entry.client,
+            Self::CheckpointKeySuccession(entry) => &entry.client,
             Self::KeyRevocation(entry) => &entry.client,
         }
     }
@@ -166,13 +178,17 @@ impl Entry {
             Self::Generation(entry) => &entry.request_id,
             Self::Score(entry) => &entry.request_id,
             Self::KeySuccession(entry) => &entry.request_id,
+            Self::CheckpointKeySuccession(entry) => &entry.request_id,
             Self::KeyRevocation(entry) => &entry.request_id,
         }
     }
 
-    /// Whether it is about the keys that sign entries, and not about what the service did.
+    /// Whether it is about the keys of the log, and not about what the service did.
     pub fn is_key_statement(&self) -> bool {
-        matches!(self, Self::KeySuccession(_) | Self::KeyRevocation(_))
+        matches!(
+            self,
+            Self::KeySuccession(_) | Self::CheckpointKeySuccession(_) | Self::KeyRevocation(_)
+        )
     }
 
     /// The canonical bytes. They are not checked here: signing does, see [`crate::Envelope::sign`].
@@ -181,6 +197,9 @@ impl Entry {
             Self::Generation(entry) => statement_bytes(entry.version(), GENERATION, entry),
             Self::Score(entry) => statement_bytes(1, SCORE, entry),
             Self::KeySuccession(entry) => statement_bytes(1, KEY_SUCCESSION, entry),
+            Self::CheckpointKeySuccession(entry) => {
+                statement_bytes(1, CHECKPOINT_KEY_SUCCESSION, entry)
+            }
             Self::KeyRevocation(entry) => statement_bytes(1, KEY_REVOCATION, entry),
         }
     }
@@ -218,8 +237,9 @@ impl Entry {
             (GENERATION, _) => Self::Generation(parse_body::<bodies::Body3>(bytes)?.into()),
             (SCORE, 1) => Self::Score(parse_body(bytes)?),
             (KEY_SUCCESSION, 1) => Self::KeySuccession(parse_body(bytes)?),
+            (CHECKPOINT_KEY_SUCCESSION, 1) => Self::CheckpointKeySuccession(parse_body(bytes)?),
             (KEY_REVOCATION, 1) => Self::KeyRevocation(parse_body(bytes)?),
-            (SCORE | KEY_SUCCESSION | KEY_REVOCATION, _) => {
+            (SCORE | KEY_SUCCESSION | CHECKPOINT_KEY_SUCCESSION | KEY_REVOCATION, _) => {
                 return Err(ProvenanceError::UnknownVersion { version });
             }
             _ => {
@@ -244,6 +264,7 @@ impl Entry {
             Self::Generation(entry) => entry.check_fields(),
             Self::Score(entry) => entry.check_fields(),
             Self::KeySuccession(entry) => entry.check_fields(),
+            Self::CheckpointKeySuccession(entry) => entry.check_fields(),
             Self::KeyRevocation(entry) => entry.check_fields(),
         }
     }
@@ -281,7 +302,7 @@ fn opening(bytes: &[u8]) -> Option<(u64, &str)> {
 fn is_known(version: u64, kind: &str) -> bool {
     match kind {
         GENERATION => (1..=ENTRY_VERSION_MAX).contains(&version),
-        SCORE | KEY_SUCCESSION | KEY_REVOCATION => version == 1,
+        SCORE | KEY_SUCCESSION | CHECKPOINT_KEY_SUCCESSION | KEY_REVOCATION => version == 1,
         _ => false,
     }
 }

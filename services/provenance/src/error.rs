@@ -113,6 +113,40 @@ pub enum ProvenanceError {
         /// Why it was revoked.
         reason: String,
     },
+    /// A checkpoint was signed under the log's name by a key that no statement known here names.
+    #[error(
+        "signed by {found}, a key under the log's name that is not known here, and not by {expected}: either the log has named another checkpoint key since, which its newer public key file proves, or somebody else has signed"
+    )]
+    CheckpointKeyUnseen {
+        /// The key of its place as far as it is known, as `name+id`.
+        expected: String,
+        /// The keys found, as `name+id`.
+        found: String,
+    },
+    /// A checkpoint was signed by a key of this log, and not by the one that signs checkpoints of this size.
+    #[error("signed by {key} and not by {needed}, which signs checkpoints of {tree_size} entries")]
+    CheckpointKeyOutsideWindow {
+        /// The key that has signed, as `name+id`.
+        key: String,
+        /// The key of its place, as `name+id`.
+        needed: String,
+        /// The size of the tree.
+        tree_size: TreeSize,
+    },
+    /// A checkpoint key was revoked, and the checkpoint is one of those that are not to be believed.
+    #[error(
+        "{key} was revoked ({reason}), and checkpoints that cover entry {since} are not to be believed, as this one of {tree_size} entries"
+    )]
+    CheckpointKeyRevoked {
+        /// The key, as `name+id`.
+        key: String,
+        /// The size of the tree.
+        tree_size: TreeSize,
+        /// The first entry whose checkpoints are not to be believed.
+        since: LeafIndex,
+        /// Why it was revoked.
+        reason: String,
+    },
     /// A statement about keys breaks a rule.
     #[error("the statement about keys in entry {leaf_index} is refused: {detail}")]
     KeyStatement {
@@ -121,8 +155,10 @@ pub enum ProvenanceError {
         /// Which rule it breaks.
         detail: String,
     },
-    /// A bundle's checkpoint carries a signature line that nothing here can verify.
-    #[error("checkpoint has {found} signature lines where exactly one is allowed")]
+    /// A bundle's checkpoint carries a signature line that nothing here can verify, or one twice.
+    #[error(
+        "checkpoint has {found} signature lines where one of each of the log's signing keys is allowed, newest first"
+    )]
     UnverifiedSignature {
         /// How many lines were found.
         found: usize,
@@ -245,6 +281,9 @@ impl ProvenanceError {
             Self::SignatureInvalid { .. } => "signature-invalid",
             Self::KeyOutsideWindow { .. } => "key-outside-window",
             Self::KeyRevoked { .. } => "key-revoked",
+            Self::CheckpointKeyUnseen { .. } => "checkpoint-key-unseen",
+            Self::CheckpointKeyOutsideWindow { .. } => "checkpoint-key-outside-window",
+            Self::CheckpointKeyRevoked { .. } => "checkpoint-key-revoked",
             Self::KeyStatement { .. } => "key-statement",
             Self::UnverifiedSignature { .. } => "unverified-signature",
             Self::QuorumMissing { .. } => "quorum-missing",

@@ -1,8 +1,8 @@
-//! The public key file: the keys that name a log for good, and what became of its entry key since.
+//! The public key file: the keys that name a log for good, and what became of them since.
 //!
-//! The first two lines are the log's [`PublicKeys`]: its first entry key and its checkpoint key. They never
-//! change, so auditors pin them. Where other entry keys followed, or one was revoked, a third line holds the
-//! log's statements about it, compact JSON:
+//! The first two lines are the log's [`PublicKeys`]: its first entry key and its first checkpoint key. They never
+//! change, so auditors pin them. Where others followed, or one was revoked, a third line holds the log's
+//! statements about it, compact JSON:
 //! `{"format":"retrace-keys@v1","checkpoint":"…","statements":[{"envelope":{…},"leaf_index":7,"inclusion_proof":["…"]}]}`.
 //! The file needs no belief: each statement is signed by the key before and held by the log's tree.
 
@@ -95,15 +95,17 @@ impl KeyFile {
         Ok(file.with_statements(checkpoint, wire.statements))
     }
 
-    /// Verifies the statements; the keys that signed entries until the checkpoint of the file.
+    /// Verifies the statements; the keys that signed until the checkpoint of the file.
     ///
     /// # Errors
-    /// A checkpoint that does not verify, and as [`KeyHistory::take_proven`].
+    /// A statement that is refused ([`KeyHistory::take`]) or that the log does not hold, and a checkpoint that does
+    /// not verify.
     pub fn history(&self) -> Result<KeyHistory, ProvenanceError> {
-        let mut history = KeyHistory::new(self.keys.entries.clone());
+        let mut history = KeyHistory::new(&self.keys);
         if let Some(changes) = &self.changes {
-            let checkpoint = changes.checkpoint.verify_sole(&self.keys.checkpoint)?;
-            history.take_proven(&changes.statements, checkpoint)?;
+            history.take_all(&changes.statements)?;
+            let checkpoint = history.checkpoints().verify_sole(&changes.checkpoint)?;
+            KeyHistory::verify_held(&changes.statements, checkpoint)?;
         }
         Ok(history)
     }

@@ -1,7 +1,7 @@
 //! Which key signed which entries: the first key, those that followed, and those that were revoked.
 //!
-//! At every place of the log exactly one key signs: the first from entry 0 on, each other one from the entry
-//! behind the statement that names it ([`KeySuccessionEntry`]). A revocation takes back entries of an earlier
+//! At every place of the log exactly one entry key signs: the first from entry 0 on, each other one from the entry
+//! behind the statement that names it ([`KeySuccessionEntry`]); the keys of its checkpoints are [`CheckpointKeys`]. A revocation takes back entries of an earlier
 //! key from a place on; statements about keys are not taken back, or the keys after them would hang in the
 //! air. Whoever walks the log builds the history on the way; whoever looks at one entry gets the statements
 //! with their proofs ([`KeyStatement`]), in its [`crate::Bundle`] or in the [`crate::KeyFile`].
@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::ahead::VerifiedAhead;
 use crate::{
-    Checkpoint, Digest, Entry, EntryVerifier, Envelope, KeyRevocationEntry, KeySuccessionEntry,
-    LeafIndex, ProvenanceError, merkle,
+    Checkpoint, CheckpointKeySuccessionEntry, CheckpointKeys, Digest, Entry, EntryVerifier,
+    Envelope, KeyRevocationEntry, KeySuccessionEntry, LeafIndex, ProvenanceError, PublicKeys,
+    merkle,
 };
 
 /// Most statements about keys of one log: they travel with every later bundle.
@@ -35,14 +36,14 @@ pub struct KeyStatement {
     pub inclusion_proof: Vec<Digest>,
 }
 
-/// The keys that signed entries so far, in their order.
+/// The keys that signed so far, in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyHistory {
     /// Never empty; each key ends where the next begins.
     keys: Vec<EntryKey>,
-    statements: usize,
-    /// Where the newest statement lies: the history grows at its end.
-    last: Option<LeafIndex>,
+    checkpoints: CheckpointKeys,
+    /// Where the statements lie, and the digests of what they say: the history grows at its end.
+    statements: Vec<(LeafIndex, Digest)>,
     is_prepared: bool,
 }
 
@@ -64,7 +65,7 @@ pub struct EntryKey {
 /// That a key was revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// The first entry that is not to be believed.
+    /// The first entry that is not to be believed; of a checkpoint key, that no checkpoint may cover which is.
     pub since: LeafIndex,
     /// The entry that says so.
     pub recorded_at: LeafIndex,
@@ -73,18 +74,18 @@ pub struct Revocation {
 }
 
 impl KeyHistory {
-    /// The history of a log whose first key this is.
-    pub fn new(first: EntryVerifier) -> Self {
+    /// The history of a log whose first keys these are.
+    pub fn new(first: &PublicKeys) -> Self {
         Self {
+            checkpoints: first.checkpoint.clone().into(),
             keys: vec![EntryKey {
-                verifier: first,
+                verifier: first.entries.clone(),
                 from: LeafIndex::new(0),
                 named_at_ms: None,
                 until: None,
                 revocation: None,
             }],
-            statements: 0,
-            last: None,
+            statements: Vec::new(),
             is_prepared: false,
         }
     }
@@ -101,20 +102,31 @@ impl KeyHistory {
 
     /// How many statements made it.
     pub fn statements(&self) -> usize {
-        self.statements
+        self.statements.len()
     }
 
-    /// All keys, the first one first.
+    /// The keys that sign checkpoints.
+    pub fn checkpoints(&self) -> &CheckpointKeys {
+        &self.checkpoints
+    }
+
+    /// Whether the two were made of the same statements as far as both go: one is the other, some time later.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let mut pairs = self.statements.iter().zip(&other.statements);
+        pairs.all(|(own, other)| own == other)
+    }
+
+    /// All entry keys, the first one first.
     pub fn keys(&self) -> &[EntryKey] {
         &self.keys
     }
 
-    /// The key that signs now.
+    /// The entry key that signs now.
     pub fn current(&self) -> &EntryKey {
         self.keys.last().expect("a history begins with a key")
     }
 
-    /// The key of this name and id.
+    /// The entry key of this name and id.
     pub fn key(&self, key_id: &str) -> Option<&EntryKey> {
         self.keys.iter().find(|key| key.verifier.key_id() == key_id)
     }
@@ -196,9 +208,15 @@ impl KeyHistory {
         self.admit(key, leaf_index, entry)?;
         match entry {
             Entry::KeySuccession(statement) => self.succeed(leaf_index, statement),
+            Entry::CheckpointKeySuccession(statement) => {
+                self.succeed_checkpoints(leaf_index, statement)
+            }
             Entry::KeyRevocation(statement) => self.revoke(leaf_index, statement),
-            Entry::Generation(_) | Entry::Score(_) => Ok(()),
-        }
+            Entry::Generation(_) | Entry::Score(_) => return Ok(()),
+        }?;
+        let digest = Digest::of(&entry.to_bytes());
+        self.statements.push((leaf_index, digest));
+        Ok(())
     }
 
     /// Verifies the next statement about keys and takes it over.
@@ -218,41 +236,53 @@ impl KeyHistory {
         self.meet(leaf_index, envelope.key_id(), &entry)
     }
 
-    /// Takes over statements that the tree of a verified checkpoint holds, in the order of the log.
+    /// Takes over statements in the order of the log, each signed by the keys before it. That the log holds them
+    /// is another matter.
     ///
     /// # Errors
-    /// As [`take`](Self::take); and a statement that the tree does not hold.
-    pub fn take_proven(
-        &mut self,
+    /// As [`take`](Self::take).
+    pub(crate) fn take_all(&mut self, statements: &[KeyStatement]) -> Result<(), ProvenanceError> {
+        let mut statements = statements.iter();
+        statements.try_for_each(|statement| self.take(&statement.envelope, statement.leaf_index))
+    }
+
+    /// Verifies that the tree of a verified checkpoint holds statements.
+    ///
+    /// # Errors
+    /// A statement that the tree does not hold.
+    pub(crate) fn verify_held(
         statements: &[KeyStatement],
         checkpoint: &Checkpoint,
     ) -> Result<(), ProvenanceError> {
-        for statement in statements {
+        let head = checkpoint.tree_head();
+        let mut statements = statements.iter();
+        statements.try_for_each(|statement| {
             merkle::verify_inclusion(
                 &statement.envelope.leaf_hash(),
                 statement.leaf_index,
-                &checkpoint.tree_head(),
+                &head,
                 &statement.inclusion_proof,
-            )?;
-            self.take(&statement.envelope, statement.leaf_index)?;
-        }
-        Ok(())
+            )
+        })
     }
 
-    fn count(&mut self, leaf_index: LeafIndex) -> Result<(), ProvenanceError> {
+    /// Whether there may be one more statement, at this place.
+    fn count(&self, leaf_index: LeafIndex) -> Result<(), ProvenanceError> {
         let refused = |detail: &str| ProvenanceError::KeyStatement {
             leaf_index,
             detail: detail.to_owned(),
         };
-        if self.last.is_some_and(|last| leaf_index <= last) {
+        if self.last().is_some_and(|last| leaf_index <= last) {
             return Err(refused("it does not lie behind the statement before"));
         }
-        if self.statements == KEY_STATEMENTS_MAX {
+        if self.statements.len() == KEY_STATEMENTS_MAX {
             return Err(refused("a log has at most 64 statements about keys"));
         }
-        self.statements += 1;
-        self.last = Some(leaf_index);
         Ok(())
+    }
+
+    fn last(&self) -> Option<LeafIndex> {
+        self.statements.last().map(|(leaf_index, _)| *leaf_index)
     }
 
     fn succeed(
@@ -281,6 +311,7 @@ impl KeyHistory {
             .keys
             .iter()
             .any(|key| key.verifier.key().same_bytes(successor.key()))
+            || self.checkpoints.have_bytes_of(successor.key())
         {
             return Err(refused("the new key has signed before".to_owned()));
         }
@@ -305,13 +336,64 @@ impl KeyHistory {
         Ok(())
     }
 
+    fn succeed_checkpoints(
+        &mut self,
+        leaf_index: LeafIndex,
+        statement: &CheckpointKeySuccessionEntry,
+    ) -> Result<(), ProvenanceError> {
+        let next = self.checkpoints.check_succession(leaf_index, statement)?;
+        let mut entry_keys = self.keys.iter();
+        if entry_keys.any(|key| key.verifier.key().same_bytes(next.verifier.key())) {
+            let detail = "the new key has signed entries".to_owned();
+            return Err(ProvenanceError::KeyStatement { leaf_index, detail });
+        }
+        self.count(leaf_index)?;
+        self.checkpoints
+            .succeed(next, statement.old_key_signs_until_ms);
+        Ok(())
+    }
+
     /// Whether a revocation could be the next entry.
     ///
     /// # Errors
     /// Refuses an unknown key, one that signs now, and a place where the key signed nothing or was revoked
     /// before.
     pub fn check_revocation(&self, statement: &KeyRevocationEntry) -> Result<(), ProvenanceError> {
-        self.revoked_place(self.current().from, statement).map(drop)
+        let next = self.last().map_or(0, |last| last.get().saturating_add(1));
+        let next = LeafIndex::new(next);
+        match self.checkpoints.key(&statement.key) {
+            Some(_) => self.check_checkpoint_revocation(next, statement),
+            None => self.revoked_place(next, statement).map(drop),
+        }
+    }
+
+    fn check_checkpoint_revocation(
+        &self,
+        leaf_index: LeafIndex,
+        statement: &KeyRevocationEntry,
+    ) -> Result<(), ProvenanceError> {
+        let refused = |detail: &str| ProvenanceError::KeyStatement {
+            leaf_index,
+            detail: format!("{}: {detail}", statement.key),
+        };
+        let Some(key) = self.checkpoints.key(&statement.key) else {
+            return Err(refused("the log has no such key"));
+        };
+        let Some(behind) = key.behind() else {
+            return Err(refused(
+                "it signs now; another key must follow before it is revoked",
+            ));
+        };
+        let signs_there = |since: LeafIndex| since <= behind && since.get() + 1 >= key.from.get();
+        if !signs_there(statement.since) {
+            return Err(refused("it signed no checkpoint alone that covers it"));
+        }
+        match &key.revocation {
+            Some(known) if known.since <= statement.since => {
+                Err(refused("it was revoked from there on before"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Which key a revocation is about, once it may be.
@@ -357,13 +439,20 @@ impl KeyHistory {
         leaf_index: LeafIndex,
         statement: &KeyRevocationEntry,
     ) -> Result<(), ProvenanceError> {
-        let place = self.revoked_place(leaf_index, statement)?;
-        self.count(leaf_index)?;
-        self.keys[place].revocation = Some(Revocation {
+        let revocation = Revocation {
             since: statement.since,
             recorded_at: leaf_index,
             reason: statement.reason.clone(),
-        });
+        };
+        if self.checkpoints.key(&statement.key).is_some() {
+            self.check_checkpoint_revocation(leaf_index, statement)?;
+            self.count(leaf_index)?;
+            self.checkpoints.revoke(&statement.key, revocation);
+            return Ok(());
+        }
+        let place = self.revoked_place(leaf_index, statement)?;
+        self.count(leaf_index)?;
+        self.keys[place].revocation = Some(revocation);
         Ok(())
     }
 }

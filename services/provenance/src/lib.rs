@@ -11,8 +11,8 @@
 //!    checkpoint key.
 //! 5. A [`Bundle`] holds an envelope and its C2SP `tlog-proof@v1` text, which is all that an auditor
 //!    with the [`PublicKeys`] needs.
-//!    Where another entry key followed the first, the log says so itself ([`KeyHistory`]), and bundle and
-//!    [`KeyFile`] carry the proof.
+//!    Where another key followed the first of its purpose, the log says so itself ([`KeyHistory`],
+//!    [`CheckpointKeys`]), and bundle and [`KeyFile`] carry the proof.
 //! 6. A [`Tile`] names one of the files that the whole log is read as (C2SP tlog-tiles).
 //! 7. A [`witness`] cosigns checkpoints that continue the one it saw before (C2SP tlog-witness).
 //!
@@ -21,7 +21,8 @@
 //! Every parser accepts exactly the bytes that the writer produces and nothing else: base64 without
 //! spare bits, decimals without leading zeroes, JSON that is equal to its own re-serialisation. A
 //! bundle therefore has no byte that could be changed without being noticed: each byte is covered by
-//! a signature, by the Merkle tree, or by the one permitted spelling.
+//! a signature, by the Merkle tree, or by the one permitted spelling. (While one checkpoint key signs
+//! beside the next, whoever holds a bundle can leave the older line out.)
 //!
 //! The formats are those of the secure-systems-lab DSSE specification 1.0, RFC 6962 and RFC 9162,
 //! RFC 8032, and C2SP `signed-note`, `tlog-checkpoint`, `tlog-tiles`, `tlog-proof`, `tlog-cosignature`
@@ -29,6 +30,7 @@
 
 pub mod bundle;
 pub mod checkpoint;
+mod checkpoint_keys;
 pub mod commitment;
 pub mod decimal;
 pub mod digest;
@@ -50,13 +52,15 @@ pub mod witness;
 
 pub use bundle::{Bundle, VerifiedBundle};
 pub use checkpoint::{Checkpoint, SignedCheckpoint};
+pub use checkpoint_keys::{CheckpointKey, CheckpointKeys};
 pub use commitment::commit;
 pub use decimal::Decimal;
 pub use digest::Digest;
 pub use entry::{
-    Entry, GenerationDetails, GenerationEntry, KeyRequest, KeyRevocationEntry, KeySuccessionEntry,
-    NOISE_WATERMARK, PerceptualAlgorithm, RecordedDetector, RecordedImage, RecordedModel,
-    RecordedNoise, RecordedPerceptualHash, RecordedTask, RecordedVerdict, ScoreEntry,
+    CheckpointKeySuccessionEntry, Entry, GenerationDetails, GenerationEntry, KeyRequest,
+    KeyRevocationEntry, KeySuccessionEntry, NOISE_WATERMARK, PerceptualAlgorithm, RecordedDetector,
+    RecordedImage, RecordedModel, RecordedNoise, RecordedPerceptualHash, RecordedTask,
+    RecordedVerdict, ScoreEntry,
 };
 pub use envelope::Envelope;
 pub use error::ProvenanceError;

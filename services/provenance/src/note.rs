@@ -93,6 +93,42 @@ impl SignedNote {
             .map(|signature| &signature.bytes[..])
     }
 
+    /// The signatures of this key.
+    pub(crate) fn signatures_of_key<'a>(
+        &'a self,
+        key: &'a NamedKey,
+    ) -> impl Iterator<Item = &'a [u8]> {
+        self.signatures_of(key.name(), key.id())
+    }
+
+    /// The ids of the lines with this name.
+    pub(crate) fn ids_of(&self, name: &str) -> impl Iterator<Item = [u8; 4]> {
+        let named = self.signatures.iter().filter(move |line| line.name == name);
+        named.map(|line| line.key_id)
+    }
+
+    /// Whose lines there are, as `name+id`.
+    pub(crate) fn signers(&self) -> Vec<String> {
+        let lines = self.signatures.iter();
+        lines.map(|line| label(&line.name, line.key_id)).collect()
+    }
+
+    /// Whether the lines are of these keys alone, in their order, at most one of each.
+    pub(crate) fn is_signed_in_order<'a>(
+        &self,
+        mut keys: impl Iterator<Item = &'a NamedKey>,
+    ) -> bool {
+        let mut lines = self.signatures.iter();
+        lines.all(|line| keys.any(|key| key.name() == line.name && key.id() == line.key_id))
+    }
+
+    /// Signs the same text with another key as well, on a line below.
+    pub(crate) fn sign_also(&mut self, signer: &CheckpointSigner) -> Result<(), ProvenanceError> {
+        let bytes = signer.sign(self.text.as_bytes())?;
+        let key = signer.public();
+        self.add_line(&signature_line(key.name(), key.id(), &bytes))
+    }
+
     /// Adds a signature line, as others write it, below those that are there.
     pub(crate) fn add_line(&mut self, line: &str) -> Result<(), ProvenanceError> {
         if self.signatures.len() == NOTE_SIGNATURES_MAX {
@@ -123,15 +159,11 @@ impl SignedNote {
         if found_any {
             return Ok(());
         }
-        let found: Vec<String> = self
-            .signatures
-            .iter()
-            .map(|signature| label(&signature.name, signature.key_id))
-            .collect();
-        Err(ProvenanceError::UnknownKey {
-            expected: key.label(),
-            found: found.join(", "),
-        })
+        let (expected, found) = (key.label(), self.signers().join(", "));
+        match self.ids_of(key.name()).next() {
+            Some(_) => Err(ProvenanceError::CheckpointKeyUnseen { expected, found }),
+            None => Err(ProvenanceError::UnknownKey { expected, found }),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::keys::{NamedKey, SIGNATURE_TYPE_COSIGNATURE};
 use crate::merkle::verify_consistency;
 use crate::note::{NOTE_BYTES_MAX, NOTE_SIGNATURES_MAX, signature_line};
 use crate::{
-    Checkpoint, CheckpointVerifier, Digest, ProvenanceError, SecretSeed, SignedCheckpoint, TreeSize,
+    Checkpoint, CheckpointKeys, Digest, ProvenanceError, SecretSeed, SignedCheckpoint, TreeSize,
 };
 
 pub use self::policy::{
@@ -207,10 +207,10 @@ impl AddCheckpoint {
     /// What does not hold. Nothing may be remembered then.
     pub fn admit(
         &self,
-        log: &CheckpointVerifier,
+        log: &CheckpointKeys,
         witnessed: Option<&Checkpoint>,
     ) -> Result<&Checkpoint, ProvenanceError> {
-        let checkpoint = self.checkpoint.verify(log)?;
+        let checkpoint = log.verify(&self.checkpoint)?;
         if self.old_size > checkpoint.tree_size {
             return Err(ProvenanceError::TreeShrank {
                 old_size: self.old_size,

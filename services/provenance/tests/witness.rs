@@ -4,8 +4,8 @@
 
 use provenance::merkle::{Appender, NewNode, consistency_nodes};
 use provenance::{
-    AddCheckpoint, Checkpoint, CheckpointSigner, Digest, ProvenanceError, SignedCheckpoint,
-    TreeSize, WitnessSigner, WitnessVerifier,
+    AddCheckpoint, Checkpoint, CheckpointKeys, CheckpointSigner, Digest, ProvenanceError,
+    SignedCheckpoint, TreeSize, WitnessSigner, WitnessVerifier,
 };
 
 const ORIGIN: &str = "retrace.test/log";
@@ -67,14 +67,14 @@ fn witness() -> WitnessSigner {
 }
 
 fn refusal(request: &AddCheckpoint, witnessed: Option<&Checkpoint>) -> &'static str {
-    let admitted = request.admit(&signer().verifier(), witnessed);
+    let admitted = request.admit(&signer().verifier().into(), witnessed);
     admitted.map_err(|refusal| refusal.code()).unwrap_err()
 }
 
 #[test]
 fn a_checkpoint_that_continues_the_last_one_is_admitted() {
     let log = Log::of("leaf", 20);
-    let verifier = signer().verifier();
+    let verifier = CheckpointKeys::from(signer().verifier());
     for new in 0..=20 {
         let first = log.request(0, new);
         assert_eq!(first.admit(&verifier, None), Ok(&log.heads[new]));
@@ -115,7 +115,7 @@ fn a_log_that_lies_to_its_witness_is_refused() {
     let stranger = CheckpointSigner::from_seed(ORIGIN, [9; 32]).unwrap();
     let mut forged = log.request(7, 9);
     forged.checkpoint = log.heads[9].clone().sign(&stranger).unwrap();
-    assert_eq!(refusal(&forged, seen), "unknown-key");
+    assert_eq!(refusal(&forged, seen), "checkpoint-key-unseen");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use provenance::merkle::empty_root;
 use provenance::{
-    Checkpoint, CheckpointSigner, CheckpointVerifier, SignedCheckpoint, TreeSize, WitnessPolicy,
+    Checkpoint, CheckpointKeys, CheckpointSigner, SignedCheckpoint, TreeSize, WitnessPolicy,
     WitnessSigner,
 };
 
@@ -15,8 +15,8 @@ fn log() -> CheckpointSigner {
     CheckpointSigner::from_seed(ORIGIN, [2; 32]).unwrap()
 }
 
-fn verifier() -> CheckpointVerifier {
-    log().verifier()
+fn verifier() -> CheckpointKeys {
+    log().verifier().into()
 }
 
 fn checkpoint() -> SignedCheckpoint {
@@ -124,8 +124,8 @@ fn a_known_line_that_does_not_verify_spoils_the_whole_note() {
     let refusal = policy.verify(&spoiled, &verifier()).unwrap_err();
     assert_eq!(refusal.code(), "signature-invalid");
     let foreign = CheckpointSigner::from_seed(ORIGIN, [3; 32]).unwrap();
-    let refusal = policy.verify(&cosigned_by("ab"), &foreign.verifier());
-    assert_eq!(refusal.unwrap_err().code(), "unknown-key");
+    let refusal = policy.verify(&cosigned_by("ab"), &foreign.verifier().into());
+    assert_eq!(refusal.unwrap_err().code(), "checkpoint-key-unseen");
 }
 
 #[test]

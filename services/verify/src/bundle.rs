@@ -1,9 +1,10 @@
 //! `retrace-verify bundle`
 
 use provenance::bundle::BUNDLE_BYTES_MAX;
-use provenance::{Bundle, Checkpoint, Entry};
+use provenance::{Bundle, Checkpoint, Entry, KeyHistory};
 
 use crate::arguments::BundleTask;
+use crate::checkpoint;
 use crate::image;
 use crate::input::{self, InputError};
 use crate::keys::{self, Trusted};
@@ -29,9 +30,12 @@ pub fn check(task: &BundleTask) -> Result<Report, InputError> {
         "bundle",
         format!("{} bytes, canonical", bundle_bytes.len()),
     ));
-    let checkpoint = check_checkpoint(&mut report, &bundle, &trusted);
+    let Some(history) = stated_keys(&mut report, &bundle, &trusted) else {
+        return Ok(report);
+    };
+    let checkpoint = check_checkpoint(&mut report, &bundle, &trusted, &history);
     let included = check_inclusion(&mut report, &bundle, checkpoint);
-    let entry = check_entry(&mut report, &bundle, &trusted);
+    let entry = check_entry(&mut report, &bundle, &trusted, &history);
     if let Some(entry) = entry.as_ref().filter(|_| included) {
         report.prove_entry(bundle.leaf_index(), bundle.envelope().leaf_hash(), entry);
     }
@@ -39,22 +43,41 @@ pub fn check(task: &BundleTask) -> Result<Report, InputError> {
     Ok(report)
 }
 
+/// Of bundle and public key file, whichever states more of what became of the keys. That the log holds what the
+/// bundle states is checked with its entry.
+fn stated_keys(report: &mut Report, bundle: &Bundle, trusted: &Trusted) -> Option<KeyHistory> {
+    let own = match bundle.stated_keys(&trusted.keys) {
+        Ok(own) => own,
+        Err(refusal) => {
+            report.add(Check::failed("entry keys", refusal));
+            return None;
+        }
+    };
+    if !own.agrees_with(&trusted.history) {
+        report.add(Check::failed(
+            "entry keys",
+            keys::contradiction("the bundle"),
+        ));
+        return None;
+    }
+    match own.statements() > trusted.history.statements() {
+        true => Some(own),
+        false => Some(trusted.history.clone()),
+    }
+}
+
 fn check_checkpoint<'a>(
     report: &mut Report,
     bundle: &'a Bundle,
     trusted: &Trusted,
+    history: &KeyHistory,
 ) -> Option<&'a Checkpoint> {
-    let keys = &trusted.keys;
-    match bundle.checkpoint().verify(&keys.checkpoint) {
+    let log = history.checkpoints();
+    match log.verify(bundle.checkpoint()) {
         Ok(checkpoint) => {
-            let detail = format!(
-                "signed by {}, tree size {}, root hash {}",
-                keys.checkpoint.key_id(),
-                checkpoint.tree_size,
-                checkpoint.root_hash
-            );
+            let detail = checkpoint::describe(checkpoint, log);
             report.add(Check::ok("checkpoint", detail));
-            if !witnesses::check(report, bundle.checkpoint(), trusted) {
+            if !witnesses::check_under(report, bundle.checkpoint(), &trusted.witnesses, log) {
                 return None;
             }
             report.prove_checkpoint(checkpoint);
@@ -88,20 +111,17 @@ fn check_inclusion(report: &mut Report, bundle: &Bundle, checkpoint: Option<&Che
     }
 }
 
-fn check_entry(report: &mut Report, bundle: &Bundle, trusted: &Trusted) -> Option<Entry> {
+fn check_entry(
+    report: &mut Report,
+    bundle: &Bundle,
+    trusted: &Trusted,
+    history: &KeyHistory,
+) -> Option<Entry> {
     const CHECK: &str = "entry";
-    let own = match bundle.key_history(&trusted.keys) {
-        Ok(own) => own,
-        Err(refusal) => {
-            report.add(Check::failed("entry keys", refusal));
-            return None;
-        }
-    };
-    // Of bundle and public key file, whichever knows more of what became of the keys.
-    let history = match own.statements() > trusted.history.statements() {
-        true => &own,
-        false => &trusted.history,
-    };
+    if let Err(refusal) = bundle.key_history(&trusted.keys) {
+        report.add(Check::failed("entry keys", refusal));
+        return None;
+    }
     match bundle.verify_entry_under(history) {
         Ok(entry) => {
             let signer = bundle.envelope().key_id();
@@ -140,6 +160,9 @@ fn describe(entry: &Entry) -> String {
             entry.detector.name, entry.detector.version
         ),
         Entry::KeySuccession(entry) => {
+            format!("{} follows {}", entry.new_key, entry.old_key)
+        }
+        Entry::CheckpointKeySuccession(entry) => {
             format!("{} follows {}", entry.new_key, entry.old_key)
         }
         Entry::KeyRevocation(entry) => format!(

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use provenance::{Checkpoint, ProvenanceError, PublicKeys, SignedCheckpoint};
+use provenance::{Checkpoint, CheckpointKeys, ProvenanceError, SignedCheckpoint};
 
 use crate::arguments::CheckpointTask;
 use crate::input::{self, InputError};
@@ -19,7 +19,7 @@ pub fn check(task: &CheckpointTask) -> Result<Report, InputError> {
         Err(report) => return Ok(*report),
     };
     if let Some(checkpoint) = check_witnessed(&mut report, &task.file, &trusted)? {
-        report.prove_checkpoint(&checkpoint);
+        report.prove_checkpoint(checkpoint.unverified());
     }
     Ok(report)
 }
@@ -30,28 +30,30 @@ pub fn check_witnessed(
     report: &mut Report,
     path: &Path,
     trusted: &Trusted,
-) -> Result<Option<Checkpoint>, InputError> {
-    let Some(signed) = check_signed(report, path, &trusted.keys)? else {
+) -> Result<Option<SignedCheckpoint>, InputError> {
+    let Some(signed) = check_signed(report, path, trusted, false)? else {
         return Ok(None);
     };
     let suffices = witnesses::check(report, &signed, trusted);
-    Ok(suffices.then(|| signed.unverified().clone()))
+    Ok(suffices.then_some(signed))
 }
 
-/// Checks a checkpoint file that was kept from before: the log's signature suffices.
+/// Checks a checkpoint file that was kept from before: the log's signature suffices, even that of a key which was
+/// revoked since, as the entries are going to show whether it is one of their history.
 pub fn check_kept(
     report: &mut Report,
     path: &Path,
-    keys: &PublicKeys,
+    trusted: &Trusted,
 ) -> Result<Option<Checkpoint>, InputError> {
-    let signed = check_signed(report, path, keys)?;
+    let signed = check_signed(report, path, trusted, true)?;
     Ok(signed.map(|signed| signed.unverified().clone()))
 }
 
 fn check_signed(
     report: &mut Report,
     path: &Path,
-    keys: &PublicKeys,
+    trusted: &Trusted,
+    takes_revoked: bool,
 ) -> Result<Option<SignedCheckpoint>, InputError> {
     let text = match input::read_text(path, CHECK)? {
         Ok(text) => text,
@@ -60,9 +62,20 @@ fn check_signed(
             return Ok(None);
         }
     };
-    match verify(&text, keys) {
-        Ok((signed, detail)) => {
-            report.add(Check::ok(CHECK, detail));
+    let log = trusted.history.checkpoints();
+    let verified = SignedCheckpoint::parse(&text).and_then(|signed| {
+        let verified = log.verify(&signed).map(drop);
+        match verified {
+            Err(refusal @ ProvenanceError::CheckpointKeyRevoked { .. }) if takes_revoked => {
+                report.add(Check::warning("log keys", refusal.into()));
+            }
+            other => other?,
+        }
+        Ok(signed)
+    });
+    match verified {
+        Ok(signed) => {
+            report.add(Check::ok(CHECK, describe(signed.unverified(), log)));
             Ok(Some(signed))
         }
         Err(refusal) => {
@@ -72,14 +85,12 @@ fn check_signed(
     }
 }
 
-fn verify(text: &str, keys: &PublicKeys) -> Result<(SignedCheckpoint, String), ProvenanceError> {
-    let signed = SignedCheckpoint::parse(text)?;
-    let checkpoint = signed.verify(&keys.checkpoint)?;
-    let detail = format!(
+/// A checkpoint that was verified, in words.
+pub fn describe(checkpoint: &Checkpoint, log: &CheckpointKeys) -> String {
+    format!(
         "signed by {}, tree size {}, root hash {}",
-        keys.checkpoint.key_id(),
+        log.key_at(checkpoint.tree_size).verifier.key_id(),
         checkpoint.tree_size,
         checkpoint.root_hash
-    );
-    Ok((signed, detail))
+    )
 }

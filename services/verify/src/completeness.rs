@@ -4,8 +4,7 @@ use std::path::Path;
 
 use provenance::tile::{TILE_WIDTH, TileLevel};
 use provenance::{
-    Checkpoint, Digest, Envelope, ExportManifest, LeafIndex, PublicKeys, SignedCheckpoint, Tile,
-    TreeSize,
+    Checkpoint, Digest, Envelope, ExportManifest, LeafIndex, SignedCheckpoint, Tile, TreeSize,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -72,7 +71,7 @@ pub fn check_page(task: &PageTask, show_progress: bool) -> Result<Report, InputE
             return Ok(report);
         }
     };
-    let Some(checkpoint) = page_checkpoint(&mut report, &page, &trusted.keys) else {
+    let Some(checkpoint) = page_checkpoint(&mut report, &page, &trusted) else {
         return Ok(report);
     };
     let log = Log {
@@ -87,7 +86,7 @@ pub fn check_page(task: &PageTask, show_progress: bool) -> Result<Report, InputE
     Ok(report)
 }
 
-fn page_checkpoint(report: &mut Report, page: &Page, keys: &PublicKeys) -> Option<Checkpoint> {
+fn page_checkpoint(report: &mut Report, page: &Page, trusted: &Trusted) -> Option<Checkpoint> {
     const CHECK: &str = "checkpoint";
     let Some(named) = &page.checkpoint else {
         let detail = "the page names no checkpoint that it would be complete for";
@@ -95,7 +94,8 @@ fn page_checkpoint(report: &mut Report, page: &Page, keys: &PublicKeys) -> Optio
         return None;
     };
     let signed = SignedCheckpoint::parse(&named.note);
-    match signed.and_then(|signed| signed.verify(&keys.checkpoint).cloned()) {
+    let log = trusted.history.checkpoints();
+    match signed.and_then(|signed| log.verify(&signed).cloned()) {
         Ok(checkpoint) => {
             let detail = format!(
                 "the page is about the first {} entries",
@@ -259,9 +259,10 @@ impl Log<'_> {
     ) -> Result<Option<Vec<Found>>, InputError> {
         let folder = TileFolder::new(self.tiles);
         let latest = checkpoint::check_witnessed(report, &folder.checkpoint(), self.trusted)?;
-        let Some(latest) = latest else {
+        let Some(signed) = latest else {
             return Ok(None);
         };
+        let latest = signed.unverified().clone();
         if latest.tree_size < checkpoint.tree_size {
             let detail = format!(
                 "the tiles end at {} entries, the checkpoint covers {}: fetch the rest",
@@ -275,8 +276,9 @@ impl Log<'_> {
         let size = checkpoint.tree_size;
         let heads = [checkpoint.clone(), latest];
         let ledger = Ledger {
-            keys: &self.trusted.keys,
+            trusted: self.trusted,
             heads: &heads,
+            newest: &signed,
             show_progress: self.show_progress,
         };
         let search = match with_hash(search, &folder, size)? {

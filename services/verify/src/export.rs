@@ -128,7 +128,7 @@ fn check_checkpoint(
 ) -> Option<Checkpoint> {
     const CHECK: &str = "checkpoint";
     let signed = SignedCheckpoint::parse(&manifest.checkpoint).and_then(|signed| {
-        signed.verify(&trusted.keys.checkpoint)?;
+        trusted.history.checkpoints().verify(&signed)?;
         Ok(signed)
     });
     match signed {

@@ -2,23 +2,24 @@
 
 use std::path::Path;
 
-use provenance::{EntryKey, KeyFile, KeyHistory, PublicKeys, WitnessPolicy};
+use provenance::{CheckpointKey, EntryKey, KeyFile, KeyHistory, PublicKeys, WitnessPolicy};
 
 use crate::arguments::KeyArguments;
 use crate::input::{self, InputError};
-use crate::policy::Policy;
+use crate::policy::{Pinned, Policy};
 use crate::report::{Check, Reason, Report};
 
 const KEY_CHECK: &str = "public key";
 const POLICY_CHECK: &str = "policy";
 const ENTRY_KEY_CHECK: &str = "entry keys";
+const CHECKPOINT_KEY_CHECK: &str = "log keys";
 
 /// Whose signatures are believed.
 #[derive(Debug)]
 pub struct Trusted {
     /// The log's keys.
     pub keys: PublicKeys,
-    /// The entry keys that followed the first, as far as the public key file proves them.
+    /// The keys that followed them, as far as public key file and policy prove them.
     pub history: KeyHistory,
     /// The witnesses, and which of them a checkpoint needs.
     pub witnesses: WitnessPolicy,
@@ -86,6 +87,11 @@ impl Given {
             let keys: Vec<String> = self.history.keys().iter().map(describe).collect();
             report.add(Check::ok(ENTRY_KEY_CHECK, keys.join("; ")));
         }
+        if let [_, _, ..] = self.history.checkpoints().keys() {
+            let keys = self.history.checkpoints().keys().iter();
+            let keys: Vec<String> = keys.map(describe_checkpoint).collect();
+            report.add(Check::ok(CHECKPOINT_KEY_CHECK, keys.join("; ")));
+        }
         report
     }
 
@@ -115,6 +121,31 @@ pub fn describe(key: &EntryKey) -> String {
     }
 }
 
+/// A key with the checkpoints that it signs, in words.
+pub fn describe_checkpoint(key: &CheckpointKey) -> String {
+    let name = key.verifier.key_id();
+    let from = key.from;
+    let window = match key.until {
+        Some(until) => format!("{name} signs checkpoints of {from} to {until} entries"),
+        None => format!("{name} signs checkpoints from {from} entries on"),
+    };
+    match &key.revocation {
+        Some(revocation) => format!(
+            "{window} and was revoked in entry {} for those that cover entry {} ({})",
+            revocation.recorded_at, revocation.since, revocation.reason
+        ),
+        None => window,
+    }
+}
+
+/// That something names other keys than those that are trusted.
+pub fn contradiction(who: &str) -> Reason {
+    let detail = format!(
+        "{who} states other changes of the log's keys than public key file and policy do: somebody shows two histories"
+    );
+    Reason::new("keys-contradict", detail)
+}
+
 fn read_keys(path: &Path) -> Result<Result<Given, Check>, InputError> {
     let text = match input::read_text(path, KEY_CHECK)? {
         Ok(text) => text,
@@ -129,24 +160,46 @@ fn read_keys(path: &Path) -> Result<Result<Given, Check>, InputError> {
 fn compare(mut policy: Policy, given: Given) -> Result<Loaded, InputError> {
     let mut report = given.report();
     let keys = &given.file.keys;
-    match policy.keys_of(keys.origin()) {
-        Some(pinned) if pinned == keys => {
-            report.add(Check::ok(POLICY_CHECK, "these are the pinned keys"));
+    let history = match policy.pinned_of(keys.origin()) {
+        Some(Pinned { file, history }) if file.keys == *keys => {
+            if !history.agrees_with(&given.history) {
+                report.add(Check::failed(
+                    POLICY_CHECK,
+                    contradiction("the public key file"),
+                ));
+                return Ok(Err(Box::new(report)));
+            }
+            let newer = given.history.statements() > history.statements();
+            match newer {
+                true => {
+                    policy.follow(&given.file, &given.history)?;
+                    let detail = format!(
+                        "these are the pinned keys; those that followed are pinned in {} as well",
+                        policy.path().display()
+                    );
+                    report.add(Check::ok(POLICY_CHECK, detail));
+                    given.history.clone()
+                }
+                false => {
+                    report.add(Check::ok(POLICY_CHECK, "these are the pinned keys"));
+                    history.clone()
+                }
+            }
         }
-        Some(pinned) => {
+        Some(Pinned { file, .. }) => {
             let detail = format!(
                 "the policy pins other keys for {}, with the fingerprint {}; a log keeps these for good, and names \
-                 the entry keys that follow in its own entries: make sure of it from another source and remove the \
+                 the keys that follow in its own entries: make sure of it from another source and remove the \
                  old ones from the policy",
                 keys.origin(),
-                KeyFile::new(pinned.clone()).fingerprint()
+                file.fingerprint()
             );
             let reason = Reason::new("key-differs-from-policy", detail);
             report.add(Check::failed(POLICY_CHECK, reason));
             return Ok(Err(Box::new(report)));
         }
         None => {
-            policy.pin(keys.clone())?;
+            policy.pin(&given.file, &given.history)?;
             let detail = format!(
                 "first use of {}: its keys are pinned in {} from now on; compare the fingerprint with what \
                  the log's operator says elsewhere (retrace key show)",
@@ -155,10 +208,15 @@ fn compare(mut policy: Policy, given: Given) -> Result<Loaded, InputError> {
             );
             let reason = Reason::new("key-first-use", detail);
             report.add(Check::warning(POLICY_CHECK, reason));
+            given.history.clone()
         }
-    }
-    let witnesses = policy.witnesses().clone();
-    Ok(Ok((given.trusted(witnesses), report)))
+    };
+    let trusted = Trusted {
+        keys: given.file.keys,
+        history,
+        witnesses: policy.witnesses().clone(),
+    };
+    Ok(Ok((trusted, report)))
 }
 
 fn pinned_alone(policy: &Policy) -> Loaded {
@@ -169,10 +227,10 @@ fn pinned_alone(policy: &Policy) -> Loaded {
         )))
     };
     match policy.logs() {
-        [keys] => {
+        [Pinned { file, history }] => {
             let given = Given {
-                file: KeyFile::new(keys.clone()),
-                history: KeyHistory::new(keys.entries.clone()),
+                file: file.clone(),
+                history: history.clone(),
             };
             let mut report = given.report();
             report.add(Check::ok(POLICY_CHECK, "these are the pinned keys"));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
-use provenance::{Checkpoint, KeyHistory, PublicKeys};
+use provenance::{Checkpoint, KeyHistory, SignedCheckpoint};
 
 use crate::arguments::LedgerTask;
 use crate::checkpoint;
@@ -16,6 +16,7 @@ use crate::tile_folder::{HashTiles, TileFolder};
 use crate::walk::{Met, Stop, Walk};
 
 const CHECK: &str = "entries";
+const LOG_KEYS: &str = "log keys";
 
 /// Checks every entry of a ledger and that together they make the tree of each checkpoint given.
 pub fn check(task: &LedgerTask, show_progress: bool) -> Result<Report, InputError> {
@@ -29,8 +30,9 @@ pub fn check(task: &LedgerTask, show_progress: bool) -> Result<Report, InputErro
         return Ok(report);
     };
     let ledger = Ledger {
-        keys: &trusted.keys,
-        heads: &heads,
+        trusted: &trusted,
+        heads: &heads.checkpoints,
+        newest: &heads.newest,
         show_progress,
     };
     match &folder {
@@ -48,35 +50,47 @@ fn latest_path(task: &LedgerTask, folder: Option<&TileFolder>) -> Result<PathBuf
     })
 }
 
-/// The checkpoints in the order of their sizes: they are met on the way from the first entry to the
-/// last. None when one of them does not hold.
+/// The checkpoints that entries must lead to.
+pub struct Heads {
+    /// In the order of their sizes: they are met on the way from the first entry to the last.
+    pub checkpoints: Vec<Checkpoint>,
+    /// The newest one, as it is signed.
+    pub newest: SignedCheckpoint,
+}
+
+/// Checks the checkpoints that a walk is to meet. None when one of them does not hold.
 pub fn heads(
     report: &mut Report,
     latest: &Path,
     earlier: &[PathBuf],
     trusted: &Trusted,
-) -> Result<Option<Vec<Checkpoint>>, InputError> {
-    let Some(latest) = checkpoint::check_witnessed(report, latest, trusted)? else {
+) -> Result<Option<Heads>, InputError> {
+    let Some(newest) = checkpoint::check_witnessed(report, latest, trusted)? else {
         return Ok(None);
     };
-    report.prove_checkpoint(&latest);
-    let mut heads = vec![latest];
+    report.prove_checkpoint(newest.unverified());
+    let mut checkpoints = vec![newest.unverified().clone()];
     for path in earlier {
-        match checkpoint::check_kept(report, path, &trusted.keys)? {
-            Some(earlier) => heads.push(earlier),
+        match checkpoint::check_kept(report, path, trusted)? {
+            Some(earlier) => checkpoints.push(earlier),
             None => return Ok(None),
         }
     }
-    heads.sort_by_key(|head| head.tree_size);
-    Ok(Some(heads))
+    checkpoints.sort_by_key(|head| head.tree_size);
+    Ok(Some(Heads {
+        checkpoints,
+        newest,
+    }))
 }
 
 /// A ledger to be checked against its checkpoints, of which there is at least one.
 pub struct Ledger<'a> {
     /// Whose signatures are believed.
-    pub keys: &'a PublicKeys,
+    pub trusted: &'a Trusted,
     /// The checkpoints in the order of their sizes.
     pub heads: &'a [Checkpoint],
+    /// The checkpoint of the newest of them, as it is signed.
+    pub newest: &'a SignedCheckpoint,
     /// Whether a progress bar is shown.
     pub show_progress: bool,
 }
@@ -95,14 +109,14 @@ impl Ledger<'_> {
     ) -> Result<KeyHistory, InputError> {
         let size = self.heads.last().map(|head| head.tree_size);
         let mut source = Bundles::new(folder, size.unwrap_or_default());
-        let mut walk = Walk::new(self.keys, self.heads, Some(HashTiles::new(folder)));
+        let mut walk = Walk::new(&self.trusted.keys, self.heads, Some(HashTiles::new(folder)));
         let outcome = walk.run(&mut source, &self.progress_bar(), visit);
         self.conclude(walk, outcome, report)
     }
 
     fn check_lines(&self, path: &Path, report: &mut Report) -> Result<KeyHistory, InputError> {
         let mut source = Lines::open(path)?;
-        let mut walk = Walk::new(self.keys, self.heads, None);
+        let mut walk = Walk::new(&self.trusted.keys, self.heads, None);
         let outcome = walk.run(&mut source, &self.progress_bar(), &mut |_| ());
         self.conclude(walk, outcome, report)
     }
@@ -115,7 +129,10 @@ impl Ledger<'_> {
         report: &mut Report,
     ) -> Result<KeyHistory, InputError> {
         match outcome {
-            Ok(()) => report_keys(&walk, report),
+            Ok(()) => {
+                report_keys(&walk, report);
+                self.compare_keys(walk.keys(), report);
+            }
             Err(Stop::Reading(error)) => return Err(error),
             Err(Stop::Entry(reason)) => report.add(Check::failed(CHECK, reason)),
         }
@@ -128,6 +145,18 @@ impl Ledger<'_> {
             Err(Stop::Entry(reason)) => report.add(Check::failed("hash tiles", reason)),
         }
         Ok(walk.keys().clone())
+    }
+
+    /// Whether the log names the keys that are trusted, and its newest checkpoint is signed by the one that it names
+    /// itself.
+    fn compare_keys(&self, keys: &KeyHistory, report: &mut Report) {
+        if !keys.agrees_with(&self.trusted.history) {
+            report.add(Check::failed(LOG_KEYS, keys::contradiction("the log")));
+        } else if keys.statements() > self.trusted.history.statements()
+            && let Err(refusal) = keys.checkpoints().verify_signature(self.newest)
+        {
+            report.add(Check::failed(LOG_KEYS, refusal));
+        }
     }
 
     fn progress_bar(&self) -> ProgressBar {
@@ -164,6 +193,15 @@ fn report_keys(walk: &Walk<'_>, report: &mut Report) {
         }
     };
     report.add(Check::ok(CHECK, detail));
+    if let [_, _, ..] = history.checkpoints().keys() {
+        let named: Vec<String> = history
+            .checkpoints()
+            .keys()
+            .iter()
+            .map(keys::describe_checkpoint)
+            .collect();
+        report.add(Check::ok(LOG_KEYS, named.join("; ")));
+    }
     for key in history.keys() {
         if let (Some((first, last)), Some(revocation)) = (key.taken_back(), &key.revocation) {
             let detail = format!(

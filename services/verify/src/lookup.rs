@@ -46,8 +46,9 @@ fn check_tiles(task: &ImageTask, tiles: &Path, show_progress: bool) -> Result<Re
     };
     let mut found = Found::new(&bytes);
     let ledger = Ledger {
-        keys: &trusted.keys,
-        heads: &heads,
+        trusted: &trusted,
+        heads: &heads.checkpoints,
+        newest: &heads.newest,
         show_progress,
     };
     let keys = ledger.check_folder(&folder, &mut report, &mut |met| found.look_at(met))?;

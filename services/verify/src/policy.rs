@@ -8,6 +8,10 @@
 //! quorum north
 //! ```
 //!
+//! Where other keys have followed the two, a third line (the JSON of the public key file) has the log's statements
+//! about them, each with its proof: from which entry, and for checkpoints of which size, each key is believed. It is
+//! added when a newer public key file proves more, and one that contradicts it is refused later.
+//!
 //! Lines that begin with a number sign, and empty lines, mean nothing. Lines that begin with `witness`,
 //! `group` or `quorum` say which witnesses must have cosigned a checkpoint (C2SP tlog-policy); without any
 //! no cosignature is demanded.
@@ -16,7 +20,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use provenance::{PublicKeys, WitnessPolicy};
+use provenance::{KeyFile, KeyHistory, WitnessPolicy};
 
 use crate::input::{self, InputError};
 use crate::report::Reason;
@@ -31,8 +35,17 @@ const HEADER: &str =
 pub struct Policy {
     path: PathBuf,
     text: String,
-    logs: Vec<PublicKeys>,
+    logs: Vec<Pinned>,
     witnesses: WitnessPolicy,
+}
+
+/// The keys of one log.
+#[derive(Debug)]
+pub struct Pinned {
+    /// As they were read.
+    pub file: KeyFile,
+    /// The keys that followed, as the file proves them.
+    pub history: KeyHistory,
 }
 
 impl Policy {
@@ -74,14 +87,22 @@ impl Policy {
                 "a log is pinned by its entry key and its checkpoint key, not by a line `log`";
             return Err(malformed(detail.to_owned()));
         }
-        let mut logs: Vec<PublicKeys> = Vec::new();
-        for pair in lines.chunks(2) {
-            let keys = PublicKeys::parse(&format!("{}\n", pair.join("\n")))
-                .map_err(|refusal| malformed(refusal.to_string()))?;
-            if logs.iter().any(|log| log.origin() == keys.origin()) {
-                return Err(malformed(format!("{} is pinned twice", keys.origin())));
+        let mut logs: Vec<Pinned> = Vec::new();
+        let mut rest = &lines[..];
+        while !rest.is_empty() {
+            let has_statements = rest.get(2).is_some_and(|line| is_statements(line));
+            let length = if has_statements { 3 } else { 2 };
+            let (own, others) = rest.split_at(length.min(rest.len()));
+            rest = others;
+            let file = KeyFile::parse(&format!("{}\n", own.join("\n")));
+            let file = file.map_err(|refusal| malformed(refusal.to_string()))?;
+            let origin = file.keys.origin();
+            if logs.iter().any(|log| log.file.keys.origin() == origin) {
+                return Err(malformed(format!("{origin} is pinned twice")));
             }
-            logs.push(keys);
+            let history = file.history();
+            let history = history.map_err(|refusal| malformed(refusal.to_string()))?;
+            logs.push(Pinned { file, history });
         }
         Ok(Self {
             path: path.to_owned(),
@@ -97,7 +118,7 @@ impl Policy {
     }
 
     /// All pinned logs.
-    pub fn logs(&self) -> &[PublicKeys] {
+    pub fn logs(&self) -> &[Pinned] {
         &self.logs
     }
 
@@ -107,22 +128,60 @@ impl Policy {
     }
 
     /// The pinned keys of the log with this origin.
-    pub fn keys_of(&self, origin: &str) -> Option<&PublicKeys> {
-        self.logs.iter().find(|keys| keys.origin() == origin)
+    pub fn pinned_of(&self, origin: &str) -> Option<&Pinned> {
+        let mut logs = self.logs.iter();
+        logs.find(|log| log.file.keys.origin() == origin)
     }
 
     /// Adds the keys of a log and writes the file anew, all at once.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn pin(&mut self, keys: PublicKeys) -> Result<(), InputError> {
+    pub fn pin(&mut self, file: &KeyFile, history: &KeyHistory) -> Result<(), InputError> {
         if self.text.is_empty() {
             self.text.push_str(HEADER);
         } else if !self.text.ends_with('\n') {
             self.text.push('\n');
         }
-        self.text.push_str(&keys.to_string());
-        self.logs.push(keys);
+        self.text.push_str(&file.to_string());
+        self.logs.push(Pinned {
+            file: file.clone(),
+            history: history.clone(),
+        });
+        self.save()
+    }
+
+    /// Pins the keys that followed those of a log, in place of what was pinned of them before.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn follow(&mut self, file: &KeyFile, history: &KeyHistory) -> Result<(), InputError> {
+        let last_key = file.keys.checkpoint.to_string();
+        let mut text = String::with_capacity(self.text.len());
+        let mut is_behind = false;
+        for line in self.text.lines() {
+            let is_old = is_behind && is_statements(line);
+            is_behind &= line.is_empty() || line.starts_with('#');
+            if is_old {
+                continue;
+            }
+            text.push_str(line);
+            text.push('\n');
+            if line == last_key {
+                is_behind = true;
+                let statements = file.to_string();
+                text.extend(statements.lines().skip(2).flat_map(|line| [line, "\n"]));
+            }
+        }
+        self.text = text;
+        let mut logs = self.logs.iter_mut();
+        if let Some(log) = logs.find(|log| log.file.keys == file.keys) {
+            (log.file, log.history) = (file.clone(), history.clone());
+        }
+        self.save()
+    }
+
+    fn save(&self) -> Result<(), InputError> {
         self.write().map_err(|source| InputError::Write {
             path: self.path.clone(),
             source,
@@ -138,4 +197,9 @@ impl Policy {
         file.sync_all()?;
         fs::rename(&name, &self.path)
     }
+}
+
+/// Whether a line is the third one of a public key file.
+fn is_statements(line: &str) -> bool {
+    line.starts_with('{')
 }

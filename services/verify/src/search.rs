@@ -228,7 +228,9 @@ impl<'a> About<'a> {
                     RecordedVerdict::Inconclusive => "inconclusive",
                 }),
             },
-            Entry::KeySuccession(_) | Entry::KeyRevocation(_) => Self {
+            Entry::KeySuccession(_)
+            | Entry::CheckpointKeySuccession(_)
+            | Entry::KeyRevocation(_) => Self {
                 request_id: entry.request_id(),
                 model: None,
                 model_digest: None,

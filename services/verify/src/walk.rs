@@ -57,7 +57,7 @@ impl<'a> Walk<'a> {
     ) -> Self {
         let mut walk = Self {
             // A walk verifies every entry of the log.
-            keys: KeyHistory::new(keys.entries.clone()).prepared(),
+            keys: KeyHistory::new(keys).prepared(),
             appender: Appender::empty(),
             heads,
             roots_found: Vec::new(),

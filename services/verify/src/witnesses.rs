@@ -1,7 +1,7 @@
 //! Whether the witnesses that the policy demands have cosigned a checkpoint.
 
-use provenance::SignedCheckpoint;
 use provenance::witness::{Cosignature, Cosignatures};
+use provenance::{CheckpointKeys, SignedCheckpoint, WitnessPolicy};
 
 use crate::keys::Trusted;
 use crate::report::{Check, Reason, Report};
@@ -11,10 +11,18 @@ const CHECK: &str = "witnesses";
 /// Checks the cosignatures of a checkpoint whose own signature holds, and adds what is worth saying.
 /// Answers whether they suffice.
 pub fn check(report: &mut Report, checkpoint: &SignedCheckpoint, trusted: &Trusted) -> bool {
-    let Trusted {
-        keys, witnesses, ..
-    } = trusted;
-    let found = match witnesses.verify(checkpoint, &keys.checkpoint) {
+    let log = trusted.history.checkpoints();
+    check_under(report, checkpoint, &trusted.witnesses, log)
+}
+
+/// As [`check`], under keys that are known from elsewhere.
+pub fn check_under(
+    report: &mut Report,
+    checkpoint: &SignedCheckpoint,
+    witnesses: &WitnessPolicy,
+    log: &CheckpointKeys,
+) -> bool {
+    let found = match witnesses.verify(checkpoint, log) {
         Ok(found) => found,
         Err(refusal) => {
             report.add(Check::failed(CHECK, refusal));
@@ -23,8 +31,18 @@ pub fn check(report: &mut Report, checkpoint: &SignedCheckpoint, trusted: &Trust
     };
     let Cosignatures {
         known,
+        unseen_log_keys,
         unknown_lines,
     } = found;
+    if !unseen_log_keys.is_empty() {
+        let detail = format!(
+            "{} has signed as well: the log may have named another checkpoint key; take its newer public key file \
+             (retrace key show, /v1/public-key) before the one known here stops signing",
+            unseen_log_keys.join(", ")
+        );
+        let reason = Reason::new("checkpoint-key-unseen", detail);
+        report.add(Check::warning("log keys", reason));
+    }
     if !witnesses.witnesses().is_empty() {
         let quorum = match witnesses.quorum() {
             Some(quorum) => format!("which is the quorum {quorum}"),

@@ -438,7 +438,7 @@ fn a_bundle_of_another_log_does_not_hold() {
         "--json",
     ]);
     assert_eq!(run.code, 1);
-    assert_eq!(run.code_of("checkpoint").unwrap(), "unknown-key");
+    assert_eq!(run.code_of("checkpoint").unwrap(), "checkpoint-key-unseen");
     assert_eq!(run.code_of("inclusion").unwrap(), "checkpoint-not-verified");
     assert_eq!(run.code_of("entry").unwrap(), "unknown-key");
     assert_eq!(run.code_of("image file").unwrap(), "entry-not-verified");

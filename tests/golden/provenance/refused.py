@@ -367,7 +367,7 @@ def refused_checkpoints(sample):
         "origin-mismatch--another-log": noted(head(5, root, "other.test/log")),
         "unknown-key--stranger": noted(text, STRANGER),
         "unknown-key--entry-key": noted(text, ENTRIES),
-        "unknown-key--right-name-wrong-id": named(b64(bytes(4) + raw[4:])),
+        "checkpoint-key-unseen--right-name-wrong-id": named(b64(bytes(4) + raw[4:])),
         "unknown-key--wrong-name-right-id": named(signature, "other.test/log"),
         "signature-invalid--size-changed": good.replace("\n5\n", "\n6\n"),
         "signature-invalid--root-changed": good.replace(b64(root), b64(sha256(root))),

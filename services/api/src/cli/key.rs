@@ -26,12 +26,18 @@ Examples:
   retrace key list
   retrace key revoke 3
   retrace key rotate
+  retrace key rotate --checkpoint --transition-days 30
   retrace key show > retrace.pub
   retrace key dev-ca --operator Newsroom
   retrace key wrap --key-passphrase-file /media/stick/passphrase
 
 A client's key is shown once and kept only as a hash. As soon as one valid key exists, the service
 asks every caller for one; without any, it listens on loopback addresses only.";
+
+/// For how long auditors who check once a month need not know of a new checkpoint key.
+const TRANSITION_DAYS_DEFAULT: u32 = 30;
+/// Ten years: a transition without an end would be no change of keys.
+const TRANSITION_DAYS_MAX: i64 = 3_650;
 
 /// Arguments of `retrace key`.
 #[derive(Debug, Args)]
@@ -60,27 +66,36 @@ enum KeyCommand {
         #[command(flatten)]
         shared: Shared,
     },
-    /// Make a client's key invalid from now on; or take back entries of an earlier entry key, which an entry of
-    /// the log says for good
+    /// Make a client's key invalid from now on; or take back what an earlier entry key or checkpoint key signed,
+    /// which an entry of the log says for good
     #[command(after_help = changes::EXAMPLES)]
     Revoke {
-        /// Number of a client's key, as `retrace key list` shows it; or fingerprint or name of an earlier entry
-        /// key, as `retrace key show` does
+        /// Number of a client's key, as `retrace key list` shows it; or fingerprint or name of an earlier key of
+        /// the log, as `retrace key show` does
         key: String,
-        /// Why an entry key is revoked, in a few words: it stands in the log for everybody to read
+        /// Why a key of the log is revoked, in a few words: it stands in the log for everybody to read
         #[arg(long, value_name = "WORDS")]
         reason: Option<String>,
-        /// The first entry that is not to be believed, by its number or by a time such as
-        /// 2026-11-28T02:00:00Z [default: none that the key has signed]
+        /// The first entry that is not to be believed, or that no checkpoint of the key may cover, by its number
+        /// or by a time such as 2026-11-28T02:00:00Z [default: nothing that the key has signed alone]
         #[arg(long, value_name = "ENTRY|TIME", requires = "reason")]
         since: Option<String>,
         #[command(flatten)]
         shared: Shared,
     },
     /// Make another entry key: the log records that it follows, and the old one signs nothing more. Stop the
-    /// service before, and start it again after
+    /// service before, and start it again after. With --checkpoint another checkpoint key, under a service that
+    /// goes on: for a time checkpoints carry the signatures of both
     #[command(after_help = changes::EXAMPLES)]
     Rotate {
+        /// Make another checkpoint key instead; the service may run
+        #[arg(long)]
+        checkpoint: bool,
+        /// For how many days the old checkpoint key signs beside the new one, for auditors and witnesses that
+        /// pinned it; 0 ends it at once
+        #[arg(long, value_name = "DAYS", requires = "checkpoint", default_value_t = TRANSITION_DAYS_DEFAULT,
+              value_parser = clap::value_parser!(u32).range(..=TRANSITION_DAYS_MAX))]
+        transition_days: u32,
         #[command(flatten)]
         shared: Shared,
     },
@@ -175,11 +190,18 @@ impl Key {
                     "a client's key is revoked by its number alone, without --reason",
                 )),
                 (Err(_), Some(reason)) => changes::revoke(key, reason, since.as_deref(), &shared),
-                (Err(_), None) => Err(Failure::usage(
-                    "say why the entry key is revoked, with --reason",
-                )),
+                (Err(_), None) => Err(Failure::usage("say why the key is revoked, with --reason")),
             },
-            KeyCommand::Rotate { shared } => changes::rotate(&shared),
+            KeyCommand::Rotate {
+                checkpoint: false,
+                shared,
+                ..
+            } => changes::rotate(&shared),
+            KeyCommand::Rotate {
+                transition_days,
+                shared,
+                ..
+            } => changes::rotate_checkpoint(transition_days, &shared),
             KeyCommand::DevCa {
                 replace,
                 credentials,

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Which entries")]
 pub struct SearchArgs {
-    /// Of this kind: generation, score, key_succession or key_revocation
+    /// Of this kind: generation, score, key_succession, checkpoint_key_succession or key_revocation
     #[arg(long)]
     kind: Option<String>,
     /// Of this client

@@ -21,14 +21,14 @@ Examples:
   retrace signer --state signer-state/ --socket run/entries.sock --purpose entries
 
 The first start makes the entry key and the checkpoint key in keys/ of its state folder. To take those of a
-log that there is, stop the service and move entries.seed, checkpoint.seed and, if there is one,
-entries.first.pub from keys/ of its state folder to keys/ of the signer's. Watermark and Content Credentials
-stay with the service.
+log that there is, stop the service and move entries.seed, checkpoint.seed and, if they are there,
+checkpoint.old.seed, entries.first.pub and checkpoint.first.pub from keys/ of its state folder to keys/ of the
+signer's. Watermark and Content Credentials stay with the service.
 
 Only the owner of the socket can open it (mode 600), and others cannot read the signer's memory. It signs
 nothing but entries, manifests of exports and checkpoints of this log, never a smaller tree than the last one
 since it was started nor another root for its size, and no statement that hands the log to another key: to
-rotate the entry key, move the seeds back first. Whoever opens the socket can have entries signed meanwhile.";
+rotate either key, move the seeds back first. With two checkpoint seeds it signs with both. Whoever opens the socket can have entries signed meanwhile.";
 
 /// Arguments of `retrace signer`.
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use api::keys;
 use api::startup::termination;
 use api::witness::Witness;
 use clap::Args;
-use provenance::{CheckpointVerifier, KeyFile};
+use provenance::{CheckpointKeys, KeyFile};
 use serde_json::json;
 
 use super::Outcome;
@@ -21,7 +21,10 @@ Examples:
 A log posts its newest checkpoint to /add-checkpoint with the proof that it continues the one before
 (C2SP tlog-witness), and gets a cosignature. A log that shows a second history is refused. The state folder
 holds the witness's key and the last checkpoint of each log: losing it means that the next checkpoint of
-each log is believed, setting it back that a second history may be cosigned.";
+each log is believed, setting it back that a second history may be cosigned.
+
+When a log names another checkpoint key, start the witness again with its new retrace.pub before the old key
+stops signing: from then on it asks for the new one.";
 
 /// Arguments of `retrace witness`.
 #[derive(Debug, Args)]
@@ -89,10 +92,13 @@ impl WitnessArgs {
     }
 }
 
-fn read_log(path: &Path) -> Result<CheckpointVerifier, Failure> {
+fn read_log(path: &Path) -> Result<CheckpointKeys, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::environment(format!("{}: {error}", path.display())))?;
     let file = KeyFile::parse(&text)
         .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-    Ok(file.keys.checkpoint)
+    let history = file
+        .history()
+        .map_err(|error| Failure::does_not_hold(format!("{}: {error}", path.display())))?;
+    Ok(history.checkpoints().clone())
 }

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use provenance::{CheckpointVerifier, EntryVerifier, PublicKeys};
+use provenance::{CheckpointSigner, CheckpointVerifier, EntryVerifier, PublicKeys};
 
 use super::{
-    CHECKPOINT_FILE, ENTRIES_FILE, ENTRIES_NEXT_FILE, KeyError, Keys, keep_public,
-    make_keys_folder, rotation,
+    CHECKPOINT_FILE, CHECKPOINT_NEXT_FILE, CHECKPOINT_OLD_FILE, ENTRIES_FILE, ENTRIES_NEXT_FILE,
+    KeyError, Keys, checkpoints, keep_public, make_keys_folder, rotation,
 };
 use crate::signer::{KeyPurpose, SignerClient};
 
@@ -40,12 +40,30 @@ impl Keys {
             });
         }
         let entries: EntryVerifier = told.entries.parse().map_err(unusable)?;
-        let checkpoint: CheckpointVerifier = named.checkpoint.clone();
-        // Both are keys of this log, and not one key.
-        PublicKeys::new(entries.clone(), checkpoint.clone()).map_err(unusable)?;
+        let mut held = Vec::with_capacity(told.checkpoints.len() + 1);
+        match &told.checkpoints[..] {
+            [] => held.push(named.checkpoint.clone()),
+            several => {
+                for text in several {
+                    let key: CheckpointVerifier = text.parse().map_err(unusable)?;
+                    held.push(key);
+                }
+            }
+        }
+        for checkpoint in &held {
+            // Each is a key of this log, and not the one of the other purpose.
+            PublicKeys::new(entries.clone(), checkpoint.clone()).map_err(unusable)?;
+        }
         let first = rotation::first(&folder)?.unwrap_or(named.entries);
-        let public = PublicKeys::new(first, checkpoint.clone()).map_err(unusable)?;
-        for file in [ENTRIES_FILE, ENTRIES_NEXT_FILE, CHECKPOINT_FILE] {
+        let checkpoint = checkpoints::first(&folder)?.unwrap_or(named.checkpoint);
+        let public = PublicKeys::new(first, checkpoint).map_err(unusable)?;
+        for file in [
+            ENTRIES_FILE,
+            ENTRIES_NEXT_FILE,
+            CHECKPOINT_FILE,
+            CHECKPOINT_NEXT_FILE,
+            CHECKPOINT_OLD_FILE,
+        ] {
             let path = folder.join(file);
             if path.exists() {
                 let path = path.display();
@@ -53,9 +71,12 @@ impl Keys {
             }
         }
         keep_public(state, &public)?;
+        let signer = |key| client.signer(KeyPurpose::Checkpoints, key);
+        let mut checkpoints: Vec<CheckpointSigner> = held.into_iter().map(signer).collect();
         Ok(Self {
             entries: client.signer(KeyPurpose::Entries, entries),
-            checkpoint: client.signer(KeyPurpose::Checkpoints, checkpoint),
+            checkpoint: checkpoints.remove(0),
+            other_checkpoints: checkpoints,
             next: None,
             public,
             created: false,

@@ -18,7 +18,8 @@ use provenance::{EntrySigner, EntryVerifier, KeyHistory};
 
 use super::secrets::{lock, read_secret, write_whole};
 use super::{
-    ENTRIES_FILE, ENTRIES_FIRST_FILE, ENTRIES_NEXT_FILE, KeyError, Keys, Vault, read_seed, seed,
+    ENTRIES_FILE, ENTRIES_FIRST_FILE, ENTRIES_NEXT_FILE, KeyError, KeyPlace, Keys, Vault, at,
+    public_half, read_seed, seed,
 };
 use crate::images::sync_folder;
 
@@ -40,14 +41,7 @@ pub(super) fn next(
 
 /// The public half of the log's first entry key, where another one has followed.
 pub(super) fn first(folder: &Path) -> Result<Option<EntryVerifier>, KeyError> {
-    let path = folder.join(ENTRIES_FIRST_FILE);
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        read => read.map_err(at(&path))?,
-    };
-    let key = text.trim_end_matches('\n').parse();
-    key.map(Some)
-        .map_err(|source| KeyError::Unusable { path, source })
+    public_half(&folder.join(ENTRIES_FIRST_FILE))
 }
 
 fn signer(
@@ -82,17 +76,14 @@ impl Keys {
         signer(&path, self.public.origin(), seed)
     }
 
-    /// Takes the key that the log names for signing, and does step 4 where a rotation was interrupted before
-    /// it.
+    /// Takes the keys that the log names for signing, and does what is left of a rotation that was interrupted
+    /// behind its record.
     ///
     /// # Errors
-    /// When neither key is the one that the log names, and see [`KeyError`].
-    pub fn settle(
-        &mut self,
-        state: &Path,
-        vault: &Vault,
-        history: &KeyHistory,
-    ) -> Result<(), KeyError> {
+    /// When the log names none of the keys that are here, and see [`KeyError`].
+    pub fn settle(&mut self, place: KeyPlace<'_>, history: &KeyHistory) -> Result<(), KeyError> {
+        self.settle_checkpoints(place, history.checkpoints())?;
+        let KeyPlace { state, vault, .. } = place;
         let current = &history.current().verifier;
         let is_next = |next: &EntrySigner| next.verifier() == *current;
         if self.next.as_ref().is_some_and(is_next) {
@@ -127,11 +118,6 @@ fn promote(folder: &Path, vault: &Vault) -> Result<(), KeyError> {
     sync_folder(folder).map_err(at(folder))
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> KeyError {
-    let path = path.to_owned();
-    move |source| KeyError::File { path, source }
-}
-
 #[cfg(test)]
 mod tests {
     use provenance::{Envelope, KeyRequest, KeySuccessionEntry, LeafIndex};
@@ -155,7 +141,7 @@ mod tests {
         let statement = KeySuccessionEntry::new(request, &old, next).unwrap();
         let entry = provenance::Entry::KeySuccession(statement);
         let envelope = Envelope::sign(&entry, &keys.entries).unwrap();
-        let mut history = KeyHistory::new(keys.public.entries.clone());
+        let mut history = KeyHistory::new(&keys.public);
         history.take(&envelope, LeafIndex::new(0)).unwrap();
         history
     }
@@ -164,13 +150,18 @@ mod tests {
     fn whatever_a_crash_leaves_of_a_rotation_the_key_that_the_log_names_signs() {
         let state = tempfile::tempdir().unwrap();
         let (state, vault) = (state.path(), Vault::default());
+        let place = KeyPlace {
+            state,
+            vault: &vault,
+            now_ms: 1,
+        };
         let mut keys = open(state);
         let old = keys.entries.verifier();
-        let unchanged = KeyHistory::new(old.clone());
+        let unchanged = KeyHistory::new(&keys.public);
         // Behind step 2: the next key is there, and the log knows nothing of it.
         let next = keys.prepare_next(state, &vault).unwrap();
         let mut again = open(state);
-        again.settle(state, &vault, &unchanged).unwrap();
+        again.settle(place, &unchanged).unwrap();
         assert_eq!(again.entries.verifier(), old);
         assert_eq!(again.public, keys.public);
         let taken = again.prepare_next(state, &vault).unwrap();
@@ -178,20 +169,20 @@ mod tests {
         // Behind step 3: the log names it.
         let history = succeeded(&keys, &next);
         let mut again = open(state);
-        again.settle(state, &vault, &history).unwrap();
+        again.settle(place, &history).unwrap();
         assert_eq!(again.entries.verifier(), next.verifier());
         // Between the two writes of step 4: the same key twice.
         let folder = state.join("keys");
         fs::copy(folder.join(ENTRIES_FILE), folder.join(ENTRIES_NEXT_FILE)).unwrap();
         let mut again = open(state);
-        again.settle(state, &vault, &history).unwrap();
+        again.settle(place, &history).unwrap();
         assert!(!folder.join(ENTRIES_NEXT_FILE).exists());
         // Behind it, the log has the name that it always had.
         let mut settled = open(state);
-        settled.settle(state, &vault, &history).unwrap();
+        settled.settle(place, &history).unwrap();
         assert_eq!(settled.public, keys.public);
         // The old key alone does not do.
-        let refused = keys.settle(state, &vault, &history).unwrap_err();
+        let refused = keys.settle(place, &history).unwrap_err();
         assert!(
             matches!(refused, KeyError::OtherEntryKey { .. }),
             "{refused}"

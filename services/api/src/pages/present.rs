@@ -36,6 +36,7 @@ pub(super) fn kind(entry: &Entry) -> &'static str {
         Entry::Generation(_) => "Image",
         Entry::Score(_) => "Score",
         Entry::KeySuccession(_) => "New key",
+        Entry::CheckpointKeySuccession(_) => "New checkpoint key",
         Entry::KeyRevocation(_) => "Revoked key",
     }
 }
@@ -55,6 +56,7 @@ pub(super) fn subject(entry: &Entry) -> String {
         Entry::Generation(entry) => entry.model.name.clone(),
         Entry::Score(entry) => verdict(entry.verdict).to_owned(),
         Entry::KeySuccession(entry) => format!("after {}", entry.old_key),
+        Entry::CheckpointKeySuccession(entry) => format!("after {}", entry.old_key),
         Entry::KeyRevocation(entry) => entry.key.clone(),
     }
 }
@@ -78,6 +80,7 @@ pub(super) fn line(entry: &Entry) -> String {
         }
         Entry::Score(entry) => verdict(entry.verdict).to_owned(),
         Entry::KeySuccession(entry) => format!("after {}", entry.old_key),
+        Entry::CheckpointKeySuccession(entry) => format!("after {}", entry.old_key),
         Entry::KeyRevocation(entry) => entry.key.clone(),
     }
 }
@@ -101,8 +104,13 @@ pub(super) fn summary(entry: &Entry) -> String {
             "From the next entry on another key signs, instead of {}: the operator changed it on {time} UTC.",
             entry.old_key
         ),
+        Entry::CheckpointKeySuccession(entry) => format!(
+            "From here on another key signs checkpoints, and {} beside it for a time: the operator changed it on \
+             {time} UTC.",
+            entry.old_key
+        ),
         Entry::KeyRevocation(entry) => format!(
-            "Entries of the key {} from entry {} on are not to be believed: the operator revoked it on {time} UTC.",
+            "What the key {} signed from entry {} on is not to be believed: the operator revoked it on {time} UTC.",
             entry.key, entry.since
         ),
     }
@@ -118,6 +126,17 @@ pub(super) fn facts(entry: &Entry) -> Vec<Fact> {
             Fact::mono("Key until here", &entry.old_key),
             Fact::mono("Key from the next entry on", &entry.new_key),
             Fact::mono("Proof that it is held", &entry.possession),
+        ],
+        Entry::CheckpointKeySuccession(entry) => vec![
+            Fact::plain("Recorded (UTC)", time(entry.created_at_ms).text),
+            Fact::mono("Checkpoint key until here", &entry.old_key),
+            Fact::mono("Checkpoint key from here on", &entry.new_key),
+            Fact::plain(
+                "The old one signs as well until (UTC)",
+                time(entry.old_key_signs_until_ms).text,
+            ),
+            Fact::mono("Signature of the old key", &entry.authority),
+            Fact::mono("Signature of the new key", &entry.possession),
         ],
         Entry::KeyRevocation(entry) => vec![
             Fact::plain("Recorded (UTC)", time(entry.created_at_ms).text),
@@ -211,7 +230,9 @@ pub(super) fn row(index: u64, entry: &Entry, is_taken_back: bool) -> EntryRow {
     let digest = match entry {
         Entry::Generation(entry) => Some(entry.image.sha256),
         Entry::Score(entry) => Some(entry.upload_commitment),
-        Entry::KeySuccession(_) | Entry::KeyRevocation(_) => None,
+        Entry::KeySuccession(_) | Entry::CheckpointKeySuccession(_) | Entry::KeyRevocation(_) => {
+            None
+        }
     };
     EntryRow {
         index,

@@ -11,11 +11,12 @@ use crate::problem::Problem;
 use crate::work::Conditions;
 
 /// Kinds of entries, as the canonical bytes spell them, with the words of the page.
-const KINDS: [(&str, &str); 5] = [
+const KINDS: [(&str, &str); 6] = [
     ("", "Any"),
     ("generation", "Images"),
     ("score", "Scores"),
     ("key_succession", "New keys"),
+    ("checkpoint_key_succession", "New checkpoint keys"),
     ("key_revocation", "Revoked keys"),
 ];
 /// Verdicts, as the canonical bytes spell them, with the words of the page.

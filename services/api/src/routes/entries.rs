@@ -33,7 +33,7 @@ pub(super) struct EntryQuery {
     limit: Option<u32>,
     /// `desc` (newest first, the default) or `asc`.
     order: Option<String>,
-    /// `generation`, `score`, `key_succession` or `key_revocation`.
+    /// `generation`, `score`, `key_succession`, `checkpoint_key_succession` or `key_revocation`.
     kind: Option<String>,
     /// Name of the client.
     client: Option<String>,

@@ -335,9 +335,11 @@ pub(super) async fn receipts(
             },
         },
         verified: bundle
-            .checkpoint()
-            .verify(&state.public_keys.checkpoint)
-            .and_then(|checkpoint| bundle.verify_inclusion_in(checkpoint))
+            .key_history(&state.public_keys)
+            .and_then(|keys| {
+                let checkpoint = keys.checkpoints().verify(bundle.checkpoint())?;
+                bundle.verify_inclusion_in(checkpoint)
+            })
             .is_ok(),
     };
     Ok(HttpResponse::Ok().json(proven))

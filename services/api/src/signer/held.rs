@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use provenance::keys::{Checkpoints, Entries, EntryMatter, Signable};
 use provenance::merkle::TreeHead;
 use provenance::{
-    CheckpointSigner, Digest, Entry, EntrySigner, EntryVerifier, ProvenanceError, PublicKeys,
-    SignedCheckpoint, TreeSize,
+    CheckpointSigner, CheckpointVerifier, Digest, Entry, EntrySigner, EntryVerifier,
+    ProvenanceError, PublicKeys, SignedCheckpoint, TreeSize,
 };
 
 use super::wire::{KeyPurpose, MESSAGES_MAX, PROTOCOL, ToldKeys};
@@ -18,7 +18,10 @@ pub struct HeldKeys {
     public: PublicKeys,
     current: EntryVerifier,
     entries: Option<EntrySigner>,
-    checkpoints: Option<CheckpointSigner>,
+    /// The one that has its place first.
+    checkpoints: Vec<CheckpointSigner>,
+    /// The checkpoint keys of the log, held or not.
+    checkpoint_keys: Vec<CheckpointVerifier>,
     /// The largest tree that was signed since the start.
     last: Mutex<Option<TreeHead>>,
 }
@@ -102,11 +105,19 @@ impl HeldKeys {
     #[must_use]
     pub fn new(keys: Keys, purposes: &[KeyPurpose]) -> Self {
         let holds = |purpose| purposes.contains(&purpose);
+        let mut checkpoints = vec![keys.checkpoint];
+        checkpoints.extend(keys.other_checkpoints);
+        let checkpoint_keys = checkpoints.iter().map(CheckpointSigner::verifier);
+        let checkpoint_keys = checkpoint_keys.collect();
+        if !holds(KeyPurpose::Checkpoints) {
+            checkpoints.clear();
+        }
         Self {
             public: keys.public,
+            checkpoint_keys,
+            checkpoints,
             current: keys.entries.verifier(),
             entries: holds(KeyPurpose::Entries).then_some(keys.entries),
-            checkpoints: holds(KeyPurpose::Checkpoints).then_some(keys.checkpoint),
             last: Mutex::default(),
         }
     }
@@ -116,13 +127,17 @@ impl HeldKeys {
     pub fn told(&self) -> ToldKeys {
         let held = [
             (KeyPurpose::Entries, self.entries.is_some()),
-            (KeyPurpose::Checkpoints, self.checkpoints.is_some()),
+            (KeyPurpose::Checkpoints, !self.checkpoints.is_empty()),
         ];
         let held = held.into_iter().filter(|(_, holds)| *holds);
         ToldKeys {
             protocol: PROTOCOL.to_owned(),
             public_keys: self.public.to_string(),
             entries: self.current.to_string(),
+            checkpoints: match &self.checkpoint_keys[..] {
+                [only] if *only == self.public.checkpoint => Vec::new(),
+                several => several.iter().map(ToString::to_string).collect(),
+            },
             purposes: held.map(|(purpose, _)| purpose).collect(),
         }
     }
@@ -167,7 +182,7 @@ impl HeldKeys {
                 EntryMatter::Entry(_) => {}
                 EntryMatter::Export(manifest) => {
                     let under = SignedCheckpoint::parse(&manifest.checkpoint).map_err(refused)?;
-                    under.verify(&self.public.checkpoint).map_err(refused)?;
+                    self.check_signed(&under).map_err(refused)?;
                 }
             }
             read.push(message);
@@ -180,9 +195,13 @@ impl HeldKeys {
         key: &str,
         messages: Vec<Vec<u8>>,
     ) -> Result<Vec<[u8; 64]>, SignerRefusal> {
-        let signer = self.checkpoints.as_ref();
-        let signer = signer.ok_or(SignerRefusal::Purpose(KeyPurpose::Checkpoints))?;
-        check_key(key, signer.verifier().key_id())?;
+        let placed = self.checkpoints.first();
+        let placed = placed.ok_or(SignerRefusal::Purpose(KeyPurpose::Checkpoints))?;
+        let mut held = self.checkpoints.iter();
+        let signer = match held.find(|held| held.verifier().key_id() == key) {
+            Some(signer) => signer,
+            None => return Err(other_key(key, placed.verifier().key_id())),
+        };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = *last;
         let mut read = Vec::with_capacity(messages.len());
@@ -204,6 +223,19 @@ impl HeldKeys {
         let signed = signer.sign_read(&read).map_err(SignerRefusal::Failed)?;
         *last = next;
         Ok(signed)
+    }
+}
+
+impl HeldKeys {
+    /// Whether one of the log's checkpoint keys has signed a checkpoint. Which one signs now the signer does not
+    /// know.
+    fn check_signed(&self, under: &SignedCheckpoint) -> Result<(), ProvenanceError> {
+        let verified = self.checkpoint_keys.iter().map(|key| under.verify(key));
+        let mut outcome = under.verify(&self.public.checkpoint);
+        for one in verified {
+            outcome = outcome.or(one);
+        }
+        outcome.map(drop)
     }
 }
 
@@ -229,11 +261,15 @@ fn check_key(asked: &str, held: String) -> Result<(), SignerRefusal> {
     if asked == held {
         return Ok(());
     }
+    Err(other_key(asked, held))
+}
+
+fn other_key(asked: &str, held: String) -> SignerRefusal {
     let asked = asked.chars().take(provenance::keys::KEY_NAME_BYTES_MAX);
-    Err(SignerRefusal::Key {
+    SignerRefusal::Key {
         asked: asked.collect(),
         held,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -388,7 +424,7 @@ mod tests {
     fn a_manifest_is_signed_under_a_checkpoint_of_the_log_alone() {
         let held = held(&BOTH);
         let thief = CheckpointSigner::from_seed(ORIGIN, [9; 32]).unwrap();
-        for (log, holds) in [(held.checkpoints.as_ref().unwrap(), true), (&thief, false)] {
+        for (log, holds) in [(&held.checkpoints[0], true), (&thief, false)] {
             let checkpoint = Checkpoint {
                 origin: ORIGIN.to_owned(),
                 tree_size: TreeSize::new(1),
@@ -403,6 +439,48 @@ mod tests {
             let written = writer.finish(&entry_signer(&held));
             assert_eq!(written.is_ok(), holds, "{written:?}");
         }
+    }
+
+    #[test]
+    fn two_checkpoint_keys_sign_one_history_and_name_no_third() {
+        let state = tempfile::tempdir().unwrap();
+        let open = || Keys::open(state.path(), ORIGIN, &Vault::default()).unwrap();
+        assert!(HeldKeys::new(open(), &BOTH).told().checkpoints.is_empty());
+        let next = open().prepare_next_checkpoint(state.path(), &Vault::default());
+        let next = next.unwrap();
+        let held = HeldKeys::new(open(), &BOTH);
+        let keys = [held.public.checkpoint.clone(), next.verifier()];
+        assert_eq!(
+            held.told().checkpoints,
+            keys.clone().map(|key| key.to_string())
+        );
+        let sign = |key: &CheckpointVerifier, size: u64, root: &[u8]| {
+            let root = super::super::wire::encode(Digest::of(root).as_bytes());
+            let body = format!("{ORIGIN}\n{size}\n{root}\n").into_bytes();
+            let signed = held.sign(KeyPurpose::Checkpoints, &key.key_id(), vec![body]);
+            signed.map(drop).map_err(|refusal| refusal.code())
+        };
+        for key in &keys {
+            assert_eq!(sign(key, 5, b"a"), Ok(()));
+        }
+        // What one key has signed binds the other.
+        assert_eq!(sign(&keys[0], 6, b"b"), Ok(()));
+        assert_eq!(sign(&keys[1], 6, b"c"), Err("other-root"));
+        assert_eq!(sign(&keys[1], 5, b"a"), Err("tree-shrank"));
+        let stranger = CheckpointSigner::from_seed(ORIGIN, [9; 32]).unwrap();
+        assert_eq!(sign(&stranger.verifier(), 7, b"d"), Err("key-not-held"));
+        let announcement = format!(
+            "retrace checkpoint key succession v1\n{}\n{}\n1\n",
+            keys[0].key_id(),
+            stranger.verifier()
+        );
+        let key = keys[0].key_id();
+        let refusal = held.sign(
+            KeyPurpose::Checkpoints,
+            &key,
+            vec![announcement.into_bytes()],
+        );
+        assert_eq!(refusal.unwrap_err().code(), "not-signable");
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //!
 //! | Request | Answer |
 //! |---|---|
-//! | `{"ask":"keys"}` | `{"answer":"keys","protocol":"retrace-signer@v1","public_keys":"…","entries":"…","purposes":["entries","checkpoints"]}`: the text of `retrace.pub` (two lines), the entry key that signs, and what is signed here |
+//! | `{"ask":"keys"}` | `{"answer":"keys","protocol":"retrace-signer@v1","public_keys":"…","entries":"…","purposes":["entries","checkpoints"]}`: the text of `retrace.pub` (two lines), the entry key that signs, and what is signed here; where checkpoint keys have followed the first, `"checkpoints":["…"]` has all that are held |
 //! | `{"ask":"sign","purpose":"entries","key":"name+id","messages":["…"]}` | `{"answer":"signed","signatures":["…"]}`, one for each of at most [`MESSAGES_MAX`] messages, in their order: all or none |
 //! | anything else, or what is not signed | `{"answer":"refused","code":"…","detail":"…"}`; after what cannot be read the connection ends |
 //! | any, over the limit of connections | `{"answer":"busy"}`, and the connection ends |
@@ -20,7 +20,8 @@
 //! - *entries*: the canonical bytes of an entry, and the manifest of an export whose checkpoint the log's own
 //!   key has signed. It signs no statement that another entry key follows: whoever took over the service could
 //!   name a key of his own.
-//! - *checkpoints*: the body of a checkpoint of its own log, never a smaller tree than the one that it signed
+//! - *checkpoints*: the body of a checkpoint of its own log, with each of its checkpoint keys, and nothing that
+//!   hands the log to another one; never a smaller tree than the one that it signed
 //!   last since it was started, nor another root for the same size.
 //!
 //! It sees no entries and no tree: that a larger tree continues the smaller one, and that an entry tells the

@@ -79,6 +79,10 @@ pub struct ToldKeys {
     pub public_keys: String,
     /// The entry key that signs now, as a C2SP verifier key.
     pub entries: String,
+    /// The checkpoint keys, as C2SP verifier keys, the one that has its place first; none where that is the
+    /// log's first one alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints: Vec<String>,
     /// What is signed.
     pub purposes: Vec<KeyPurpose>,
 }

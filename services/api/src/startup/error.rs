@@ -66,15 +66,25 @@ pub enum StartupError {
     /// Another process records entries, and would go on with the old key.
     #[error("another process keeps the log: stop the service, change the key, and start it again")]
     LogBusy,
-    /// The log knows no such entry key.
-    #[error("the log has no entry key {key}; `retrace key show` lists them")]
+    /// The log knows no such key.
+    #[error("the log has no key {key}; `retrace key show` lists them")]
     NoSuchKey {
         /// What was asked for.
         key: String,
     },
     /// The key that signs now cannot be revoked: nothing could be recorded after it.
-    #[error("{key} signs now: make another key with `retrace key rotate`, then revoke this one")]
+    #[error(
+        "{key} signs now: make another key with `retrace key rotate` (--checkpoint for that of checkpoints), then revoke this one"
+    )]
     KeyStillSigns {
+        /// The key, as `name+id`.
+        key: String,
+    },
+    /// Two earlier checkpoint keys would sign beside the next one.
+    #[error(
+        "{key} still signs beside the present key: revoke it first (`retrace key revoke {key} --reason WORDS`), which ends its time"
+    )]
+    KeySignsAlong {
         /// The key, as `name+id`.
         key: String,
     },

@@ -17,7 +17,8 @@ mod workers;
 
 pub use error::StartupError;
 pub use key_changes::{
-    KeyChange, KeyToRevoke, Since, fingerprint, revoke_entry_key, rotate_entry_key,
+    ChangedKey, KeyChange, KeyToRevoke, Since, fingerprint, revoke_key, rotate_checkpoint_key,
+    rotate_entry_key,
 };
 pub use server::{App, termination};
 pub use services::Services;

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use ledger::cluster::PrivateCluster;
-use ledger::sequencer::Sequencer;
+use ledger::sequencer::{CheckpointSigners, Sequencer};
 use ledger::{Ledger, LedgerError, NearWatch};
-use provenance::CheckpointSigner;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -72,8 +71,9 @@ impl Services {
             Role::Worker => (None, watch::channel(SequencerStatus::Elsewhere).1),
             Role::All | Role::Api => {
                 let store = config.state.join(super::CHECKPOINT_STORE);
-                let started = RunningSequencer::start(&ledger, keys.checkpoint, store);
-                (Some(started.0), started.1)
+                let signers = keys.checkpoint_signers(&config);
+                let (started, status) = RunningSequencer::start(&ledger, signers, store);
+                (Some(started), status)
             }
         };
         let (stopping, stops) = watch::channel(false);
@@ -286,12 +286,12 @@ pub(super) struct RunningSequencer {
 impl RunningSequencer {
     pub(super) fn start(
         ledger: &Ledger,
-        signer: CheckpointSigner,
+        signers: CheckpointSigners,
         store: std::path::PathBuf,
     ) -> (Self, watch::Receiver<SequencerStatus>) {
         let (stop, stopped) = oneshot::channel::<()>();
         let (status, watched) = watch::channel(SequencerStatus::Running);
-        let sequencer = Sequencer::new(ledger.clone(), signer, store);
+        let sequencer = Sequencer::new(ledger.clone(), signers, store);
         let leading = sequencer.leading();
         let task = tokio::spawn(async move {
             // A dropped sender stops it as well.

@@ -10,9 +10,11 @@ use ledger::{Backup, CheckReport, Ledger, LedgerError, LedgerOptions};
 use super::StartupError;
 use crate::config::{Config, Role};
 use crate::cosigning;
-use crate::keys::{Keys, Vault, write_public};
+use crate::keys::{KeyPlace, Keys, Vault, write_public};
 use crate::native;
 use crate::signer::SignerClient;
+use crate::work::now_ms;
+use provenance::CheckpointSigner;
 
 /// Folder of the private cluster inside the native parts.
 const POSTGRES_PARTS: &str = "postgres";
@@ -50,7 +52,13 @@ impl Storage {
         let mut options = LedgerOptions::new(database_url, keys.public.clone());
         options.connections_max = config.database_connections_max;
         if let Some(path) = &config.witnesses.witness_policy {
-            let read = cosigning::read_policy(path, &keys.public.checkpoint);
+            let mut log = vec![keys.public.checkpoint.clone(), keys.checkpoint.verifier()];
+            log.extend(
+                keys.other_checkpoints
+                    .iter()
+                    .map(CheckpointSigner::verifier),
+            );
+            let read = cosigning::read_policy(path, &log);
             options.witnesses = read.map_err(|source| StartupError::WitnessPolicy {
                 path: path.clone(),
                 source,
@@ -67,7 +75,12 @@ impl Storage {
         };
         ledger.published_checkpoint().await.map_err(foreign)?;
         let history = ledger.key_history().await.map_err(foreign)?;
-        keys.settle(&state, &vault, &history)?;
+        let place = KeyPlace {
+            state: &state,
+            vault: &vault,
+            now_ms: now_ms(),
+        };
+        keys.settle(place, &history)?;
         write_public(&state, &ledger.key_file().await?)?;
         Ok(Self {
             keys,
@@ -98,7 +111,7 @@ pub async fn restore(
     let state = make_state_folder(config)?;
     let vault = Vault::open(config.signing.key_passphrase_file.as_deref())?;
     let keys = open_keys(config, &state, &vault, false).await?;
-    let store = CheckpointStore::new(state.join(CHECKPOINT_STORE), keys.public.checkpoint.clone());
+    let store = CheckpointStore::new(state.join(CHECKPOINT_STORE));
     let kept: Vec<_> = store.read().await?.into_iter().collect();
     let (database_url, cluster) = database(config, &state).await?;
     let options = LedgerOptions::new(database_url, keys.public);

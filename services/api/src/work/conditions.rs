@@ -9,7 +9,13 @@ use provenance::{Digest, LeafIndex, NEAR_DISTANCE_MAX};
 use super::WorkError;
 
 /// The kinds of entries.
-const KINDS: [&str; 4] = ["generation", "score", "key_succession", "key_revocation"];
+const KINDS: [&str; 5] = [
+    "generation",
+    "score",
+    "key_succession",
+    "checkpoint_key_succession",
+    "key_revocation",
+];
 /// The verdicts of scores.
 const VERDICTS: [&str; 3] = ["likely_generated", "likely_not_generated", "inconclusive"];
 

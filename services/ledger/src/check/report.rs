@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use provenance::{Digest, EntryKey, LeafIndex, TreeSize};
+use provenance::{CheckpointKey, Digest, EntryKey, LeafIndex, TreeSize};
 use serde::Serialize;
 
 /// Most problems that a report spells out.
@@ -171,6 +171,8 @@ pub struct CheckReport {
     pub covered: TreeSize,
     /// The keys that signed the entries, in the order in which they followed one another.
     pub entry_keys: Vec<CheckedKey>,
+    /// The keys that signed the checkpoints, in the order in which they followed one another.
+    pub checkpoint_keys: Vec<CheckedCheckpointKey>,
     /// What is wrong, at most [`PROBLEMS_MAX`] items.
     pub problems: Vec<Problem>,
     /// How many problems more there are.
@@ -192,6 +194,30 @@ pub struct CheckedKey {
 
 impl CheckedKey {
     pub(super) fn of(key: &EntryKey) -> Self {
+        Self {
+            key: key.verifier.key_id(),
+            from: key.from,
+            until: key.until,
+            revoked_since: key.revocation.as_ref().map(|revocation| revocation.since),
+        }
+    }
+}
+
+/// A key that signed checkpoints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckedCheckpointKey {
+    /// The key, as `name+id`.
+    pub key: String,
+    /// The smallest tree whose checkpoint it signed.
+    pub from: TreeSize,
+    /// The largest one; none while it signs.
+    pub until: Option<TreeSize>,
+    /// The first entry that no checkpoint may cover which it signed alone; none while it is not revoked.
+    pub revoked_since: Option<LeafIndex>,
+}
+
+impl CheckedCheckpointKey {
+    pub(super) fn of(key: &CheckpointKey) -> Self {
         Self {
             key: key.verifier.key_id(),
             from: key.from,

@@ -7,6 +7,7 @@ use provenance::{Digest, Envelope, KeyHistory, LeafIndex, ProvenanceError};
 use sqlx::PgConnection;
 
 use super::lease::Lease;
+use super::signers::Signing;
 use super::{Head, Refusal, Sequencer, Step, tree};
 use crate::entries::{Projection, digest, to_i64};
 use crate::{LedgerError, proofs};
@@ -79,6 +80,7 @@ impl Sequencer {
         set_known_aside(&mut transaction, &mut sorted).await?;
         let first_index = appender.size();
         let keys = take_key_statement(&mut sorted, first_index.get(), &head.keys);
+        let (keys, signing) = self.with_signers(keys, head, &mut sorted).await?;
         let mut nodes = Vec::new();
         for accepted in &sorted.accepted {
             appender.append(accepted.leaf_hash, &mut nodes)?;
@@ -96,11 +98,39 @@ impl Sequencer {
         head.root_hash = appender.root();
         if let Some(keys) = keys {
             head.keys = keys;
+            head.signing = signing;
         }
         Ok(Recorded {
             taken,
             entries: sorted.accepted.len(),
         })
+    }
+
+    /// Who signs under the keys that a statement leaves. One that names a checkpoint key which is not here is
+    /// refused: nobody could sign for it.
+    async fn with_signers(
+        &self,
+        keys: Option<KeyHistory>,
+        head: &Head,
+        sorted: &mut Sorted,
+    ) -> Result<(Option<KeyHistory>, Signing), LedgerError> {
+        let Some(next) = keys else {
+            return Ok((None, head.signing.clone()));
+        };
+        if next.checkpoints() == head.keys.checkpoints() {
+            return Ok((Some(next), head.signing.clone()));
+        }
+        match self.signers.of(next.checkpoints()).await {
+            Ok(signing) => Ok((Some(next), signing)),
+            Err(refusal @ LedgerError::WrongKey { .. }) => {
+                tracing::warn!(%refusal, "a statement about keys is refused");
+                let row = sorted.accepted.pop();
+                let refused = row.map(|row| (row.arrival, Refusal::KeyStatement));
+                sorted.refused.extend(refused);
+                Ok((None, head.signing.clone()))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn prune_refusals(&self, connection: &mut PgConnection) -> Result<(), LedgerError> {

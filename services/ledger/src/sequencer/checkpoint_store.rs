@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use provenance::{CheckpointVerifier, SignedCheckpoint};
+use provenance::{CheckpointKeys, ProvenanceError, SignedCheckpoint, TreeSize};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::LedgerError;
@@ -25,24 +25,62 @@ pub struct CheckpointStore {
 #[derive(Debug)]
 struct Inner {
     folder: PathBuf,
-    verifier: CheckpointVerifier,
 }
 
 impl CheckpointStore {
     /// The store in this folder, which is made when something is first stored.
-    pub fn new(folder: PathBuf, verifier: CheckpointVerifier) -> Self {
+    pub fn new(folder: PathBuf) -> Self {
         Self {
-            inner: Arc::new(Inner { folder, verifier }),
+            inner: Arc::new(Inner { folder }),
         }
     }
 
-    /// The last signed checkpoint; none when nothing was ever stored.
+    /// The last signed checkpoint; none when nothing was ever stored. Its signature is not verified here: which
+    /// key it needs, the log says.
     ///
     /// # Errors
-    /// Refuses a file that is not a checkpoint of this log.
+    /// Refuses a file that is no checkpoint.
     pub async fn read(&self) -> Result<Option<SignedCheckpoint>, LedgerError> {
         let inner = Arc::clone(&self.inner);
         blocking(move || inner.read()).await
+    }
+
+    /// Verifies what was read, whatever was revoked since.
+    ///
+    /// # Errors
+    /// Refuses a checkpoint that the log's keys have not signed.
+    pub fn verify(
+        &self,
+        stored: &SignedCheckpoint,
+        log: &CheckpointKeys,
+    ) -> Result<(), LedgerError> {
+        let verified = log.verify_signature(stored);
+        verified.map(drop).map_err(|error| self.damaged(&error))
+    }
+
+    /// Verifies as [`verify`](Self::verify) does, under the keys of a log with so many recorded entries.
+    pub(super) fn verify_recorded(
+        &self,
+        stored: &SignedCheckpoint,
+        log: &CheckpointKeys,
+        recorded: TreeSize,
+    ) -> Result<(), LedgerError> {
+        let signed = stored.unverified().tree_size;
+        match log.verify_signature(stored) {
+            Ok(_) => Ok(()),
+            // A log that was set back may not know the key yet.
+            Err(ProvenanceError::CheckpointKeyUnseen { .. }) if signed > recorded => {
+                Err(LedgerError::RolledBack { recorded, signed })
+            }
+            Err(error) => Err(self.damaged(&error)),
+        }
+    }
+
+    fn damaged(&self, error: &ProvenanceError) -> LedgerError {
+        LedgerError::CheckpointStoreDamaged {
+            path: self.path(),
+            detail: error.to_string(),
+        }
     }
 
     /// Replaces the checkpoint if it is still the expected one, and makes that durable. Whether the next
@@ -87,12 +125,10 @@ impl Inner {
         }
         let bytes = fs::read(&path).map_err(|source| LedgerError::io("read", &path, source))?;
         let text = String::from_utf8(bytes).map_err(|error| damaged(error.to_string()))?;
-        let checkpoint =
-            SignedCheckpoint::parse(&text).map_err(|error| damaged(error.to_string()))?;
+        let checkpoint = SignedCheckpoint::parse(&text);
         checkpoint
-            .verify(&self.verifier)
-            .map_err(|error| damaged(error.to_string()))?;
-        Ok(Some(checkpoint))
+            .map(Some)
+            .map_err(|error| damaged(error.to_string()))
     }
 
     /// Compare and swap, under a file lock. The file is written beside and renamed over, with all

@@ -88,7 +88,9 @@ async fn an_append_waits_for_the_quorum_that_is_demanded() {
     let appended = append.await.unwrap().unwrap();
     let checkpoint = appended.bundle.checkpoint();
     let keys = log.ledger.public_keys().clone();
-    let found = policy("both").verify(checkpoint, &keys.checkpoint).unwrap();
+    let found = policy("both")
+        .verify(checkpoint, &keys.checkpoint.clone().into())
+        .unwrap();
     assert_eq!((found.known.len(), found.unknown_lines), (2, 0));
     // A newer checkpoint that lacks the quorum does not take the place of the one that has it.
     let queued = log.ledger.clone();

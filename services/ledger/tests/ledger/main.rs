@@ -11,6 +11,7 @@ mod append_only;
 mod backup;
 mod cases;
 mod check;
+mod checkpoint_keys;
 mod clients;
 mod cluster;
 mod crash;

@@ -208,7 +208,7 @@ impl TestLog {
     }
 
     pub fn checkpoint_store(&self) -> CheckpointStore {
-        CheckpointStore::new(self.store.path().join("store"), public_keys().checkpoint)
+        CheckpointStore::new(self.store.path().join("store"))
     }
 
     /// Records some numbered entries.

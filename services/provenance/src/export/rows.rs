@@ -52,7 +52,7 @@ pub fn csv_row(leaf_index: LeafIndex, envelope: &Envelope) -> Result<Vec<u8>, Pr
             String::new(),
             String::new(),
         ]),
-        Entry::KeySuccession(_) | Entry::KeyRevocation(_) => {
+        Entry::KeySuccession(_) | Entry::CheckpointKeySuccession(_) | Entry::KeyRevocation(_) => {
             cells.push(text(entry.request_id()));
             cells.extend(std::iter::repeat_n(String::new(), 12));
         }

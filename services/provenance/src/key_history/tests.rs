@@ -72,7 +72,7 @@ fn sign(entry: &Entry, signer: &EntrySigner) -> Envelope {
 
 /// Meets every envelope in the order of a log, as an auditor does who knows the first key alone.
 fn walk(log: &[Envelope]) -> Result<KeyHistory, ProvenanceError> {
-    let mut history = KeyHistory::new(signer(0).verifier());
+    let mut history = KeyHistory::new(&keys());
     for (place, envelope) in (0..).zip(log) {
         let place = LeafIndex::new(place);
         let entry = history.verify(envelope, place)?;
@@ -347,4 +347,51 @@ fn a_log_has_a_limited_number_of_statements_about_keys() {
     assert!(refusal.to_string().contains("at most 64"), "{refusal}");
     log.pop();
     assert_eq!(walk(&log).unwrap().keys().len(), KEY_STATEMENTS_MAX + 1);
+}
+
+/// A log whose second entry names another checkpoint key, under a checkpoint of both.
+fn under_two_checkpoint_keys() -> Tree {
+    let next = CheckpointSigner::from_seed(ORIGIN, [98; 32]).unwrap();
+    let statement =
+        crate::CheckpointKeySuccessionEntry::new(request(3), &checkpoint_signer(), &next, 9);
+    let statement = Entry::CheckpointKeySuccession(statement.unwrap());
+    let first = signer(0);
+    let log = [score(0), statement, score(2)].map(|entry| sign(&entry, &first));
+    let mut tree = Tree::of(log.into());
+    let checkpoint = tree.signed.unverified().clone().sign(&next).unwrap();
+    tree.signed = checkpoint.also_signed_by(&checkpoint_signer()).unwrap();
+    tree
+}
+
+#[test]
+fn a_bundle_proves_the_checkpoint_key_and_every_changed_byte_is_refused() {
+    let tree = under_two_checkpoint_keys();
+    let accepts =
+        |bytes: &[u8]| Bundle::parse(bytes).is_ok_and(|bundle| bundle.verify(&keys()).is_ok());
+    for place in [0, 2] {
+        let mut bytes = tree.bundle(place, &[1]).to_bytes();
+        assert!(accepts(&bytes));
+        for changed in 0..bytes.len() {
+            bytes[changed] ^= 1;
+            assert!(!accepts(&bytes), "byte {changed}");
+            bytes[changed] ^= 1;
+        }
+        // Without the proof the second line is nobody's.
+        let refusal = tree.bundle(place, &[]).verify(&keys()).unwrap_err();
+        assert_eq!(refusal.code(), "unverified-signature");
+    }
+    let file = KeyFile::new(keys()).with_statements(tree.signed.clone(), tree.statements(&[1]));
+    let mut bytes = file.to_string().into_bytes();
+    let accepts = |bytes: &[u8]| {
+        let file = str::from_utf8(bytes)
+            .ok()
+            .and_then(|text| KeyFile::parse(text).ok());
+        file.is_some_and(|file| file.keys == keys() && file.history().is_ok())
+    };
+    assert!(accepts(&bytes));
+    for changed in 0..bytes.len() {
+        bytes[changed] ^= 1;
+        assert!(!accepts(&bytes), "byte {changed}");
+        bytes[changed] ^= 1;
+    }
 }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use super::WitnessVerifier;
 use crate::encoding::check_length;
 use crate::note::NOTE_SIGNATURES_MAX;
-use crate::{CheckpointVerifier, ProvenanceError, SignedCheckpoint};
+use crate::{CheckpointKeys, CheckpointVerifier, ProvenanceError, SignedCheckpoint};
 
 /// Longest policy.
 pub const WITNESS_POLICY_BYTES_MAX: usize = 64 * 1024;
@@ -90,7 +90,9 @@ pub struct Cosignature {
 pub struct Cosignatures {
     /// Those of the policy's witnesses, in the policy's order.
     pub known: Vec<Cosignature>,
-    /// Signature lines of neither the log nor a witness of the policy; nothing is known of them.
+    /// Keys under the log's name, as `name+id`, that have signed as well and are not known here.
+    pub unseen_log_keys: Vec<String>,
+    /// Other signature lines of neither the log nor a witness of the policy; nothing is known of them.
     pub unknown_lines: usize,
 }
 
@@ -138,14 +140,27 @@ impl WitnessPolicy {
     /// Verifies the log's signature and every cosignature of a known witness, and that these suffice.
     ///
     /// # Errors
-    /// As [`SignedCheckpoint::verify`]; and refuses a checkpoint with a line of a known witness that does
+    /// As [`CheckpointKeys::verify`]; and refuses a checkpoint with a line of a known witness that does
     /// not verify, and one that too few have cosigned.
     pub fn verify(
         &self,
         checkpoint: &SignedCheckpoint,
-        log: &CheckpointVerifier,
+        log: &CheckpointKeys,
     ) -> Result<Cosignatures, ProvenanceError> {
-        checkpoint.verify(log)?;
+        log.verify(checkpoint)?;
+        self.suffices(checkpoint, log)
+    }
+
+    /// Verifies every cosignature of a known witness, and that these suffice, on a checkpoint whose own signature
+    /// was verified before.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub fn suffices(
+        &self,
+        checkpoint: &SignedCheckpoint,
+        log: &CheckpointKeys,
+    ) -> Result<Cosignatures, ProvenanceError> {
         let found = self.find(checkpoint, log)?;
         let names: Vec<&str> = found.known.iter().map(|known| &known.witness[..]).collect();
         match &self.quorum {
@@ -169,11 +184,12 @@ impl WitnessPolicy {
     fn find(
         &self,
         checkpoint: &SignedCheckpoint,
-        log: &CheckpointVerifier,
+        log: &CheckpointKeys,
     ) -> Result<Cosignatures, ProvenanceError> {
         let note = checkpoint.note();
         let mut known = Vec::new();
-        let mut known_lines = note.signatures_of(log.name(), log.key().id()).count();
+        let unseen_log_keys = log.unseen(checkpoint);
+        let mut known_lines = log.lines(checkpoint) + unseen_log_keys.len();
         for PolicyWitness { name, key, .. } in &self.witnesses {
             let lines = note.signatures_of(key.name(), key.key.id()).count();
             if lines > 0 {
@@ -184,7 +200,8 @@ impl WitnessPolicy {
         }
         Ok(Cosignatures {
             known,
-            unknown_lines: note.signature_count() - known_lines,
+            unknown_lines: note.signature_count().saturating_sub(known_lines),
+            unseen_log_keys,
         })
     }
 
