@@ -365,6 +365,76 @@ fn a_picture_that_a_camera_turned_is_scored_as_stored_and_shown_upright() {
     assert_eq!(heatmap(&turned), (height, width));
 }
 
+/// An `iCCP` chunk's data: a zlib stream (RFC 1950) of one stored block.
+fn embedded(profile: &[u8]) -> Vec<u8> {
+    let (mut low, mut high) = (1_u32, 0_u32);
+    for byte in profile {
+        low = (low + u32::from(*byte)) % 65_521;
+        high = (high + low) % 65_521;
+    }
+    let length = u16::try_from(profile.len()).unwrap();
+    let head = [0x78, 0x01, 0x01];
+    let [size, other] = [length.to_le_bytes(), (!length).to_le_bytes()];
+    let sum = (high << 16 | low).to_be_bytes();
+    [&b"name\0\0"[..], &head, &size, &other, profile, &sum].concat()
+}
+
+#[test]
+fn a_picture_in_wide_colours_is_scored_and_shown_in_srgb_and_says_so() {
+    let service = spawn_app();
+    let client = service.client();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/media/colour");
+    let profile = |name: &str| std::fs::read(format!("{folder}/{name}.icc")).unwrap();
+    let stored = photograph("coffee.png");
+    let with = |profile: &[u8]| with_chunk(&stored, b"iCCP", &embedded(profile));
+    let plain = client.score_png(&stored).expect_ok();
+    assert_eq!(plain["image"]["colour_profile"], Value::Null);
+    let image = |profile: &[u8], treatment: &str, words: &str| {
+        let answer = client.score_png(&with(profile)).expect_ok();
+        let found = &answer["image"]["colour_profile"]["treatment"];
+        assert_eq!(found, treatment, "{answer}");
+        let note = answer["image"]["notes"][0].as_str().unwrap();
+        assert!(note.contains(words), "{note}");
+        // The samples are the same, whatever they are taken for.
+        let digests = [&answer, &plain].map(|answer| answer["image"]["pixel_sha256"].clone());
+        assert_eq!(digests[0], digests[1]);
+        answer
+    };
+    let wide = image(&profile("display_p3"), "converted", "\"Display P3\"");
+    assert_ne!(
+        wide["heatmap"]["png_base64"],
+        plain["heatmap"]["png_base64"]
+    );
+    assert_ne!(wide["raw_score"], plain["raw_score"]);
+    for (same, treatment, words) in [
+        (profile("srgb_by_table"), "already_srgb", "as stored"),
+        (
+            profile("display_p3")[..300].to_vec(),
+            "broken",
+            "was ignored",
+        ),
+    ] {
+        let answer = image(&same, treatment, words);
+        for member in ["raw_score", "probability", "verdict", "heatmap"] {
+            assert_eq!(answer[member], plain[member], "{member}");
+        }
+    }
+    let mut named = profile("adobe_rgb");
+    let name = named
+        .windows(10)
+        .position(|part| part == b"Compatible")
+        .unwrap();
+    named[name..name + 25].copy_from_slice(b"<script>alert(4)</script>");
+    let (media_type, body) = tests::client::form(&UploadedFile {
+        name: "a.png",
+        media_type: "image/png",
+        bytes: &with(&named),
+    });
+    let page = client.post("/review", (&media_type, &body), &[]).text();
+    assert!(!page.contains("<script>alert") && page.contains("were converted to sRGB"));
+    assert!(page.contains("alert(4)"));
+}
+
 #[test]
 fn a_panorama_is_scored_and_one_lower_than_a_patch_is_too_small() {
     let service = spawn_app();

@@ -244,7 +244,8 @@ fn one_bad_file_does_not_keep_the_others_from_their_scores() {
     let truncated = path(folder.path(), "truncated.png");
     std::fs::write(&truncated, &picture(256)[..5_000]).unwrap();
     let models = path(&root(), "models");
-    let files = [truncated.as_str(), &good, "missing.png", &small];
+    let wide = path(&root(), "tests/golden/media/colour/display_p3.jpg");
+    let files = [truncated.as_str(), &good, "missing.png", &small, &wide];
     let options = ["score", "--offline", "--json", "--models", &models];
     let output = retrace(folder.path(), &[&options[..], &files].concat());
     assert_eq!(
@@ -268,6 +269,16 @@ fn one_bad_file_does_not_keep_the_others_from_their_scores() {
     assert!(results[1]["probability"].is_number() && results[1]["raw_score"].is_number());
     assert!(results[1]["evidence"].is_array() && results[1]["detector_version"].is_string());
     assert_eq!(results[1]["entry"], Value::Null);
+    assert_eq!(results[1]["notes"], serde_json::json!([]));
+    assert_eq!(results[1]["colour_profile"], Value::Null);
+    let profile =
+        serde_json::json!({ "name": "Display P3", "colours": "rgb", "treatment": "converted" });
+    assert_eq!(results[4]["colour_profile"], profile);
+    let note = results[4]["notes"][0].as_str().unwrap();
+    assert!(
+        note.contains("sRGB by the file's colour profile \"Display P3\""),
+        "{note}"
+    );
     assert_eq!(results[3]["verdict"], "Inconclusive");
     assert_eq!(
         (&results[3]["reason"], &results[3]["probability"]),

@@ -2,7 +2,8 @@
 //!
 //! The way of an upload: [`sniff`] names the format from its first bytes, [`probe`] walks the
 //! container without decoding (sizes, frames, truncation) and applies every cap of [`Limits`],
-//! and only then does [`decode`] touch the pixels. What other tools wrote into the file comes
+//! and only then does [`decode`] touch the pixels, and brings their colours to sRGB by the file's colour
+//! profile; [`decode_stored`] stops before that. What other tools wrote into the file comes
 //! back as [`MetadataItem`]s, and [`generator_marks`] names those that say "a generator made me".
 //! Such marks are claims of whoever wrote the file: evidence, never proof.
 //!
@@ -11,12 +12,14 @@
 //! child process.
 
 mod blur;
+mod colour_profile;
 mod container;
 mod decode;
 mod encode;
 mod error;
 mod exif;
 mod format;
+mod inks;
 mod invisible_watermark;
 mod iptc;
 mod jpeg_tables;
@@ -29,10 +32,12 @@ mod perceptual_hash;
 mod picture;
 mod quantisation;
 mod resample;
+mod srgb;
 mod xmp;
 
+pub use colour_profile::{ColourProfile, ProfileColours, ProfileTreatment};
 pub use container::{Header, probe};
-pub use decode::{Decoded, decode, pixel_preimage};
+pub use decode::{Decoded, Stored, decode, decode_stored, pixel_preimage};
 pub use encode::{encode_jpeg, encode_png, encode_webp};
 pub use error::MediaError;
 pub use exif::ExifTexts;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Every cap that a file must pass. All are checked before any pixel is decoded, except
 /// `decoder_alloc_bytes_max`, which the decoder applies while it works, and the metadata caps,
-/// which leave items out instead of refusing the file.
+/// and that of the colour profile, which leave items out instead of refusing the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Size of the file in bytes.
@@ -22,12 +22,15 @@ pub struct Limits {
     pub metadata_bytes_max: usize,
     /// Number of metadata items that are kept; further ones are left out and counted.
     pub metadata_items_max: usize,
+    /// Bytes of a colour profile after inflating; a longer one is ignored, and the picture's notes say so.
+    pub colour_profile_bytes_max: usize,
 }
 
 impl Default for Limits {
     /// 32 MiB, sides of 16,384 pixels, 64 megapixels (larger than common cameras), no
     /// animations, 512 MiB for the decoder (64 megapixels at 8 bytes each), metadata items
-    /// of 2 MiB (larger than the workflow graphs that tools embed), 256 of them.
+    /// of 2 MiB (larger than the workflow graphs that tools embed), 256 of them, colour profiles of
+    /// 4 MiB (those of printing presses have 0.5 to 3).
     fn default() -> Self {
         Self {
             bytes_max: 32 << 20,
@@ -37,6 +40,7 @@ impl Default for Limits {
             decoder_alloc_bytes_max: 512 << 20,
             metadata_bytes_max: 2 << 20,
             metadata_items_max: 256,
+            colour_profile_bytes_max: 4 << 20,
         }
     }
 }

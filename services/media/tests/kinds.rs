@@ -61,6 +61,18 @@ fn orientation_block(number: u8, big_endian: bool) -> Vec<u8> {
     block
 }
 
+/// The same inks as luma, colour differences and black.
+fn ycck_jpeg(inks: [u8; 4]) -> Vec<u8> {
+    let [c, m, y] = [inks[0], inks[1], inks[2]].map(|ink| 255.0 - f64::from(ink));
+    let luma = 0.299 * c + 0.587 * m + 0.114 * y;
+    let parts = [luma, 128.0 + (y - luma) / 1.772, 128.0 + (c - luma) / 1.402];
+    let [luma, blue, red] = parts.map(|part| part.round() as u8);
+    let mut file = cmyk_jpeg([luma, blue, red, inks[3]]);
+    // The transform of the Adobe marker: the last byte of its segment, behind the start of image.
+    file[2 + 2 + 13] = 2;
+    file
+}
+
 /// A JPEG of four components, each of one value: blocks with nothing but their mean (T.81,
 /// sequential Huffman coding). The Adobe marker says that 255 is no ink.
 fn cmyk_jpeg(inks: [u8; 4]) -> Vec<u8> {
@@ -208,11 +220,46 @@ fn a_camera_that_was_held_upright_is_noticed_and_the_pixels_stay_as_stored() {
 }
 
 #[test]
-fn a_colour_profile_is_not_applied_and_said() {
-    let with_profile = with_segment(&jpeg(), 0xe2, b"ICC_PROFILE\0\x01\x01rest");
-    let picture = decoded(&with_profile);
-    assert_eq!(picture.rgb, decoded(&jpeg()).rgb);
-    assert!(picture.has_colour_profile && picture.notes()[0].contains("profile"));
+fn inks_become_colours_by_their_profile_however_they_are_stored() {
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/golden/media/colour"
+    );
+    let profile = std::fs::read(format!("{folder}/press.icc")).unwrap();
+    let segment = [b"ICC_PROFILE\0\x01\x01", &profile[..]].concat();
+    // No ink is the paper, and all of yellow lets red and green through.
+    for (inks, [red, green, blue]) in [
+        ([255; 4], [250..=255, 250..=255, 250..=255]),
+        ([255, 255, 0, 255], [235..=255, 215..=235, 30..=75]),
+        ([255, 255, 255, 0], [40..=60, 40..=60, 40..=60]),
+    ] {
+        let picture = decoded(&with_segment(&cmyk_jpeg(inks), 0xe2, &segment));
+        let notes = picture.notes();
+        assert!(
+            notes.len() == 1 && notes[0].contains("by the file's colour profile"),
+            "{notes:?}"
+        );
+        let [r, g, b] = picture.rgb[..3].try_into().unwrap();
+        assert!(
+            red.contains(&r) && green.contains(&g) && blue.contains(&b),
+            "{inks:?}: {r} {g} {b}"
+        );
+        // Luma and colour differences of the same inks.
+        let ycck = ycck_jpeg(inks);
+        assert_eq!(decoded(&ycck).rgb.len(), picture.rgb.len());
+        let same = decoded(&with_segment(&ycck, 0xe2, &segment));
+        let distance = same
+            .rgb
+            .iter()
+            .zip(&picture.rgb)
+            .map(|(a, b)| a.abs_diff(*b));
+        assert!(
+            distance.max().unwrap() <= 4,
+            "{:?} {:?}",
+            &same.rgb[..3],
+            &picture.rgb[..3]
+        );
+    }
 }
 
 #[test]

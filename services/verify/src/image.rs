@@ -67,9 +67,8 @@ fn pixel_check(
     }
 }
 
-/// The digest of the decoded pixels.
+/// The digest of the pixels as the file stores them.
 pub fn pixel_digest(bytes: &[u8]) -> Result<Digest, media::MediaError> {
-    let decoded = media::decode(bytes, &media::Limits::default())?;
-    let preimage = media::pixel_preimage(decoded.width, decoded.height, &decoded.rgb);
-    Ok(Digest::of(&preimage))
+    let stored = media::decode_stored(bytes, &media::Limits::default())?;
+    Ok(Digest::of(&stored.pixel_preimage()))
 }

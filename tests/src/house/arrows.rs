@@ -107,6 +107,8 @@ pub const ROOMS: &[Room] = &[
 pub const HOMES: &[(&str, &str)] = &[
     ("image", "media"),
     ("jpeg-encoder", "media"),
+    ("moxcms", "media"),
+    ("zune-jpeg", "media"),
     ("ort", "onnx"),
     ("tokenizers", "onnx"),
     ("c2pa", "credentials"),

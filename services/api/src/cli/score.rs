@@ -208,6 +208,9 @@ impl Score {
         for evidence in &assessment.evidence {
             lines.push(format!("  - {}", evidence.sentence()));
         }
+        for note in examination.decoded.notes() {
+            lines.push(format!("  * {note}"));
+        }
         if let Some(recorded) = recorded {
             lines.push(format!("  recorded as entry {}", recorded.leaf_index));
         }
@@ -254,6 +257,8 @@ pub(super) fn json_line(
     line["path"] = json!(path);
     line["sha256"] = json!(examination.sha256);
     line["pixel_sha256"] = json!(examination.pixel_sha256);
+    line["notes"] = json!(examination.decoded.notes());
+    line["colour_profile"] = json!(examination.decoded.colour_profile);
     line["timings_ms"] = json!(examination.timings_ms);
     line["entry"] = match recorded {
         None => Value::Null,

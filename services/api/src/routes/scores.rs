@@ -4,6 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use detector::{Evidence, Heatmap, Verdict};
+use media::{ColourProfile, ProfileColours, ProfileTreatment};
 use provenance::Entry;
 use serde::Serialize;
 use serde_json::Value;
@@ -104,18 +105,46 @@ pub(super) struct UploadBody {
     height: u32,
     /// SHA-256 of the file.
     sha256: String,
-    /// SHA-256 of the pixels, with a domain string and the size before them.
+    /// SHA-256 of the pixels as stored, before any colour profile, with a domain string and the size before
+    /// them.
     pixel_sha256: String,
     /// Which side is up, as EXIF numbers it: 1 is as stored.
     orientation: u8,
     /// What was done to the picture before it was examined, a sentence each.
     notes: Vec<String>,
+    /// The file's colour profile (ICC) and what was done about it; null where it has none.
+    colour_profile: Option<ColourProfileBody>,
     /// Transparency was composited on white.
     has_alpha: bool,
     /// Bytes behind the picture's end, which no viewer shows.
     trailing_bytes: u64,
     /// Metadata items that were left out: malformed or over their limits.
     metadata_skipped: u32,
+}
+
+/// A colour profile in the file.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ColourProfileBody {
+    /// Its own name, in the words of whoever made the file: one printable line, shortened; null where it states
+    /// none.
+    name: Option<String>,
+    /// The colours that it is for: `rgb`, `grey` or `cmyk`; null where it does not say, or says others.
+    #[schema(value_type = Option<String>)]
+    colours: Option<ProfileColours>,
+    /// `converted` to sRGB, `already_srgb`, or ignored because it is `broken`, `too_large`, `unsupported` or for
+    /// `other_colours` than the picture has.
+    #[schema(value_type = String)]
+    treatment: ProfileTreatment,
+}
+
+impl From<&ColourProfile> for ColourProfileBody {
+    fn from(profile: &ColourProfile) -> Self {
+        Self {
+            name: profile.name.clone(),
+            colours: profile.colours,
+            treatment: profile.treatment,
+        }
+    }
 }
 
 impl ScoreResponse {
@@ -141,6 +170,7 @@ impl ScoreResponse {
             pixel_sha256: examination.pixel_sha256.to_string(),
             orientation: decoded.orientation.exif(),
             notes: decoded.notes(),
+            colour_profile: decoded.colour_profile.as_ref().map(ColourProfileBody::from),
             has_alpha: decoded.has_alpha,
             trailing_bytes: decoded.trailing_bytes,
             metadata_skipped: decoded.metadata_skipped,

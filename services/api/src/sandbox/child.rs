@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::process::ExitCode;
 
 use credentials::ManifestReader;
+use provenance::Digest;
 
 use super::confine::{Confinement, confine};
 use super::{ChildOptions, Errand, Reply, Wanted};
@@ -68,12 +69,15 @@ fn answer(options: &ChildOptions, confinement: Confinement) -> std::io::Result<(
 
 /// Decodes the picture; its pixels come apart.
 fn decode(bytes: &[u8], options: &ChildOptions, confinement: Confinement) -> (Reply, Vec<u8>) {
-    match media::decode(bytes, &options.limits) {
-        Ok(mut decoded) => {
+    match media::decode_stored(bytes, &options.limits) {
+        Ok(stored) => {
+            let pixel_sha256 = Digest::of(&stored.pixel_preimage());
+            let mut decoded = stored.into_shown();
             let mut pixels = std::mem::take(&mut decoded.rgb);
             pixels.extend(decoded.alpha.take().unwrap_or_default());
             let reply = Reply::Decoded {
                 decoded,
+                pixel_sha256,
                 confinement,
             };
             (reply, pixels)

@@ -21,6 +21,7 @@ pub use confine::Confinement;
 pub use parent::{Parsed, Sandbox, SandboxError};
 
 use credentials::{Ingredient, ManifestCaps, Reading};
+use provenance::Digest;
 use serde::{Deserialize, Serialize};
 
 /// The hidden subcommand under which the program is the child.
@@ -66,6 +67,8 @@ enum Reply {
     /// The picture without its pixels, which follow.
     Decoded {
         decoded: media::Decoded,
+        /// Digest of the pixels as stored, before the file's colour profile was applied.
+        pixel_sha256: Digest,
         confinement: Confinement,
     },
     /// What the Content Credentials say; none where there are none.

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use provenance::Digest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
@@ -57,6 +58,8 @@ pub enum SandboxError {
 pub struct Parsed {
     /// The picture with its pixels.
     pub decoded: media::Decoded,
+    /// Digest of the pixels as stored, before the file's colour profile was applied.
+    pub pixel_sha256: Digest,
     /// Which fences the child had.
     pub confinement: Confinement,
 }
@@ -190,6 +193,7 @@ impl Sandbox {
             }
             Reply::Decoded {
                 mut decoded,
+                pixel_sha256,
                 confinement,
             } => {
                 let limits = &self.options.limits;
@@ -207,6 +211,7 @@ impl Sandbox {
                 }
                 Ok(Parsed {
                     decoded,
+                    pixel_sha256,
                     confinement,
                 })
             }
@@ -286,6 +291,7 @@ mod tests {
         let png = media::encode_png(2, 1, &[0; 6], &[]).unwrap();
         Reply::Decoded {
             decoded: media::decode(&png, &media::Limits::default()).unwrap(),
+            pixel_sha256: Digest::of(b"pixels"),
             confinement: Confinement {
                 resource_limits: true,
                 system_call_filter: true,
@@ -316,6 +322,7 @@ mod tests {
     fn the_alpha_channel_comes_behind_the_pixels() {
         let Reply::Decoded {
             mut decoded,
+            pixel_sha256,
             confinement,
         } = decoded()
         else {
@@ -324,6 +331,7 @@ mod tests {
         decoded.has_alpha = true;
         let reply = Reply::Decoded {
             decoded,
+            pixel_sha256,
             confinement,
         };
         let parsed = sandbox()

@@ -46,7 +46,7 @@ pub struct ReadPicture {
     pub height: u32,
     /// Which side is up.
     pub orientation: Orientation,
-    /// Digest of the decoded pixels.
+    /// Digest of the pixels as the file stores them.
     pub pixel_sha256: Digest,
     /// What was done to the picture before it was examined, a lower-case sentence each.
     pub notes: Vec<String>,

@@ -63,9 +63,9 @@ pub struct InversionStrip {
 pub struct Examination {
     /// SHA-256 of the file.
     pub sha256: Digest,
-    /// Digest of the decoded pixels.
+    /// Digest of the pixels as the file stores them.
     pub pixel_sha256: Digest,
-    /// The decoded picture.
+    /// The decoded picture, in the colours that a viewer shows.
     pub decoded: Decoded,
     /// What the file's Content Credentials say; none where it has none.
     pub credentials: Option<Reading>,
@@ -215,7 +215,8 @@ pub(super) async fn examine_in_turn(
     let format = media::sniff(&upload.bytes)?;
     let (name, media_type) = (upload.file_name.as_deref(), upload.media_type.as_deref());
     media::check_label(name, media_type, format)?;
-    let decoded = sandbox.parse(&upload.bytes).await?.decoded;
+    let parsed = sandbox.parse(&upload.bytes).await?;
+    let (decoded, pixel_sha256) = (parsed.decoded, parsed.pixel_sha256);
     let credentials = match decoded.has_content_credentials {
         true => sandbox.read_credentials(&upload.bytes, format).await?,
         false => None,
@@ -245,7 +246,6 @@ pub(super) async fn examine_in_turn(
             ..timings_ms
         };
         let (width, height) = (decoded.width, decoded.height);
-        let pixel_sha256 = Digest::of(&media::pixel_preimage(width, height, &decoded.rgb));
         let perceptual = media::dihedral_hashes(width, height, &decoded.rgb);
         let marks = media::generator_marks(&decoded);
         let watermark = media::invisible_watermark(width, height, &decoded.rgb);

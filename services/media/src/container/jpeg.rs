@@ -1,6 +1,7 @@
 //! JPEG segments (ITU-T T.81, annex B).
 
 use super::{Header, RawMetadata, Walk, be_u16, contains};
+use crate::colour_profile::EmbeddedProfile;
 use crate::error::MediaError;
 use crate::format::Format;
 use crate::iptc;
@@ -38,7 +39,7 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
     let mut at = 2;
     let mut size = None;
     let mut has_scan = false;
-    let (mut has_colour_profile, mut is_cmyk) = (false, false);
+    let (mut profile_segments, mut is_cmyk) = (Vec::new(), false);
     let mut metadata = Vec::new();
     let mut tables = [None; 4];
     let mut colour_sampling = None;
@@ -71,7 +72,9 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
                 has_scan = true;
                 at = end_of_scan(bytes, at)?;
             }
-            0xe2 if data.starts_with(ICC_PREFIX) => has_colour_profile = true,
+            0xe2 if data.starts_with(ICC_PREFIX) => {
+                profile_segments.push(&data[ICC_PREFIX.len()..]);
+            }
             _ => metadata.extend(metadata_segment(marker, data)),
         }
     }
@@ -91,7 +94,9 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
         is_lossy: true,
         colour_sampling,
         trailing_bytes: (bytes.len() - at) as u64,
-        has_colour_profile,
+        colour_profile: (!profile_segments.is_empty())
+            .then_some(EmbeddedProfile::Segments(profile_segments)),
+        profile_chunks: Vec::new(),
         is_cmyk,
     })
 }

@@ -4,8 +4,11 @@ mod jpeg;
 mod png;
 mod webp;
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
+use crate::colour_profile::EmbeddedProfile;
 use crate::error::MediaError;
 use crate::format::{Format, sniff};
 use crate::limits::Limits;
@@ -57,8 +60,10 @@ pub(crate) struct Walk<'a> {
     pub(crate) colour_sampling: Option<(u8, u8)>,
     /// Bytes after the container's end.
     pub(crate) trailing_bytes: u64,
-    /// Whether the file brings a colour profile (ICC).
-    pub(crate) has_colour_profile: bool,
+    /// The colour profile (ICC) that the file brings.
+    pub(crate) colour_profile: Option<EmbeddedProfile<'a>>,
+    /// Where a PNG's chunks with profiles lie, each from its length to its checksum.
+    pub(crate) profile_chunks: Vec<Range<usize>>,
     /// Whether the colours are four inks.
     pub(crate) is_cmyk: bool,
 }

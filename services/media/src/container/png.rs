@@ -1,6 +1,7 @@
 //! PNG chunks (W3C PNG third edition, section 5).
 
 use super::{Header, RawMetadata, Walk, be_u32};
+use crate::colour_profile::EmbeddedProfile;
 use crate::error::MediaError;
 use crate::format::Format;
 
@@ -27,7 +28,7 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
     let (width, height) = image_header(bytes)?;
     let mut frames = 1;
     let mut has_data = false;
-    let mut has_colour_profile = false;
+    let (mut colour_profile, mut profile_chunks) = (None, Vec::new());
     let mut metadata = Vec::new();
     loop {
         let (kind, data) = chunk(bytes, at)?;
@@ -40,7 +41,13 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
                     .ok_or(malformed("short animation header"))?
                     .max(1);
             }
-            b"iCCP" => has_colour_profile = true,
+            b"iCCP" => {
+                profile_chunks.push(at - CHUNK_OVERHEAD - data.len()..at);
+                // One at most, and before the picture's data (PNG, table 5.3); viewers heed the first.
+                if !has_data && colour_profile.is_none() {
+                    colour_profile = Some(EmbeddedProfile::Deflated(data));
+                }
+            }
             b"tEXt" => metadata.push(RawMetadata::PngText(data)),
             b"zTXt" => metadata.push(RawMetadata::PngCompressedText(data)),
             b"iTXt" => metadata.push(RawMetadata::PngInternationalText(data)),
@@ -65,7 +72,8 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
         is_lossy: false,
         colour_sampling: None,
         trailing_bytes: (bytes.len() - at) as u64,
-        has_colour_profile,
+        colour_profile,
+        profile_chunks,
         is_cmyk: false,
     })
 }

@@ -1,6 +1,7 @@
 //! WebP chunks (RFC 9649, section 2).
 
 use super::{Header, RawMetadata, Walk, le_u32};
+use crate::colour_profile::EmbeddedProfile;
 use crate::error::MediaError;
 use crate::format::Format;
 
@@ -30,7 +31,7 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
     let mut canvas = None;
     let mut picture = None;
     let mut frames: u32 = 0;
-    let (mut has_colour_profile, mut is_lossy) = (false, false);
+    let (mut colour_profile, mut is_lossy) = (None, false);
     let mut metadata = Vec::new();
     while at < body.len() {
         let (kind, data) = chunk(body, at)?;
@@ -44,7 +45,9 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
             }
             b"VP8L" => picture = Some(lossless_size(data)?),
             b"ANMF" => frames = frames.saturating_add(1),
-            b"ICCP" => has_colour_profile = true,
+            b"ICCP" => {
+                colour_profile.get_or_insert(EmbeddedProfile::Whole(data));
+            }
             b"EXIF" => {
                 let tiff = data.strip_prefix(b"Exif\0\0").unwrap_or(data);
                 metadata.push(RawMetadata::Exif(tiff));
@@ -70,7 +73,8 @@ pub(super) fn walk(bytes: &[u8]) -> Result<Walk<'_>, MediaError> {
         is_lossy,
         colour_sampling: None,
         trailing_bytes: (bytes.len() - end) as u64,
-        has_colour_profile,
+        colour_profile,
+        profile_chunks: Vec::new(),
         is_cmyk: false,
     })
 }
