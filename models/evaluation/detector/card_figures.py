@@ -37,8 +37,7 @@ def fusion_tables(report: dict) -> None:
 def verdict_table(verdicts: dict) -> None:
     rows = []
     for name, parts in verdicts.items():
-        for tier in ("all", *TIERS):
-            row = parts[tier]
+        for tier, row in parts.items():
             rows.append([name, tier, row["copies"], row["LikelyGenerated"], row["LikelyGenerated_95_percent_interval"],
                          row["LikelyNotGenerated"], row["Inconclusive"]])
     print(table(["pictures", "tier", "copies", "LikelyGenerated", "95 % interval", "LikelyNotGenerated", "Inconclusive"], rows), end="\n\n")

@@ -47,10 +47,10 @@ def precision(negative: np.ndarray, positive: np.ndarray) -> float:
     return round(float(average_precision_score(labels, np.r_[negative, positive])), 3)
 
 
-def by_tier(negatives, positives, negative_tier, positive_tier) -> dict:
+def by_tier(negatives, positives, negative_tier, positive_tier, tiers=TIERS) -> dict:
     """AUC over all tiers and within each one."""
     out = {"all": auc(negatives, positives), "copies": int(len(positives))}
-    for tier in TIERS:
+    for tier in tiers:
         out[tier] = auc(negatives[negative_tier == tier], positives[positive_tier == tier])
     return out
 

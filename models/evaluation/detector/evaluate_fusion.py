@@ -22,6 +22,10 @@ import fusion
 import plots
 import semantic_head
 from fit_fusion import arguments, read
+from reencoded_copies import DELIVERIES
+
+# Tiers of the copies of `whole_copies.py`, then those of `reencoded_copies.py`.
+JUDGED_TIERS = (*TIERS, *DELIVERIES)
 
 # What the field calls one frozen threshold: even odds.
 EVEN = 0.5
@@ -32,26 +36,32 @@ def sets(both: fusion.Judged, scores: np.ndarray) -> dict:
     label, tier, out = both["label"], both["tier"], {}
     for name in np.unique(both["source"][label == "generated"]):
         here = (both["source"] == name) & (label == "generated")
-        row = by_tier(scores[label == "real"], scores[here], tier[label == "real"], tier[here])
+        row = by_tier(scores[label == "real"], scores[here], tier[label == "real"], tier[here], JUDGED_TIERS)
         row["average_precision"] = precision(scores[label == "real"], scores[here])
         row["against_art"] = auc(scores[label == "art"], scores[here])
         out[str(name)] = row
     return out
 
 
+def tiers_of(both: fusion.Judged) -> list[str]:
+    """All copies together, and every tier that has some."""
+    return ["all", *(tier for tier in JUDGED_TIERS if (both["tier"] == tier).any())]
+
+
 def summary(rows: dict) -> dict:
     """Macro mean and minimum over the sets that are large enough."""
     out = {}
-    for key in ("all", *TIERS, "against_art"):
+    for key in ("all", *JUDGED_TIERS, "against_art"):
         values = [row[key] for row in rows.values() if row["copies"] >= fusion.SET_COPIES_MIN and row[key] is not None]
-        out[key] = {"macro": round(float(np.mean(values)), 3), "min": min(values)}
+        if values:
+            out[key] = {"macro": round(float(np.mean(values)), 3), "min": min(values)}
     return out
 
 
 def at_false_positives(both: fusion.Judged, scores: np.ndarray, share: float) -> dict:
     """Share of generated copies above what `share` of photographs and art reach, by tier."""
     out = {}
-    for tier in ("all", *TIERS):
+    for tier in tiers_of(both):
         here = np.ones(len(both), bool) if tier == "all" else both["tier"] == tier
         limit = calibrate.upper_bound(scores[here & (both.generated() == 0)], share)
         found = scores[here & (both.generated() == 1)] >= limit
@@ -94,7 +104,7 @@ def five_fold(both: fusion.Judged, seed: int, used: np.ndarray | None = None) ->
 def balanced_accuracy(both: fusion.Judged, known: np.ndarray) -> dict:
     """At even odds: mean of the shares of real (photographs and art) and generated copies judged right."""
     out = {}
-    for tier in ("all", *TIERS):
+    for tier in tiers_of(both):
         here = np.ones(len(both), bool) if tier == "all" else both["tier"] == tier
         real = (known[here & (both.generated() == 0)] < EVEN).mean()
         made = (known[here & (both.generated() == 1)] >= EVEN).mean()
@@ -187,7 +197,7 @@ def main() -> None:
         "balanced_accuracy_by_coverage": coverage(both, known),
         "calibration": calibrated(both, known),
         "verdicts": {name: {part: verdict_shares(said[(label == name) & ((tier == part) | (part == "all"))])
-                            for part in ("all", *TIERS)} for name in ("real", "art", "generated")},
+                            for part in tiers_of(both)} for name in ("real", "art", "generated")},
         "verdicts_by_source": {str(s): verdict_shares(said[both["source"] == s]) for s in np.unique(both["source"])},
         "verdicts_opposed_by_the_trace": disagreements(both, said, args.detector),
         "head_on_shuffled_labels": shuffled(views, args.seed),

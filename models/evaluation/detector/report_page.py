@@ -88,7 +88,7 @@ def main() -> None:
         figure("reliability.png", "Reliability of the trace's probability, five-fold"),
         "<details><summary>All results as JSON</summary>",
         *(f"<h3>{name}</h3><pre>{html.escape((HERE / name).read_text())}</pre>" for name in
-          ("fusion_report.json", "grid.json", "report.json", "places.json", "reencoded.json")), "</details>",
+          ("fusion_report.json", "grid.json", "report.json", "places.json")), "</details>",
     ]
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Detector: evaluation</title><style>{STYLE}</style>'
     args.output.write_text(page + "\n".join(parts) + "</html>\n")

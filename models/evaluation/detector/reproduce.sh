@@ -15,7 +15,7 @@ encoder=$root/.runtime/semantic/clip_encoder.int8.onnx
 mkdir -p "$run"
 
 traced() {
-    find "$1" \( -name '*.png' -o -name '*.jpg' \) -print0 | sort -z | xargs -0 -n 500 retrace trace --threads 1 >"$2.part"
+    find "$1" \( -name '*.png' -o -name '*.jpg' -o -name '*.webp' \) -print0 | sort -z | xargs -0 -n 500 retrace trace --threads 1 >"$2.part"
     mv "$2.part" "$2"
 }
 
@@ -23,20 +23,17 @@ cd "$training"
 [ -e "$run/copies/index.csv" ] || python fair_copies.py --pictures "$pictures" --output "$run/copies" --seed 1
 [ -e "$run/copies.jsonl" ] || traced "$run/copies" "$run/copies.jsonl"
 [ -e "$run/whole/index.csv" ] || python whole_copies.py --pictures "$pictures" --output "$run/whole"
-[ -e "$run/more/index.csv" ] ||
-    python whole_copies.py --pictures "$more" --tables "$pictures" --output "$run/more" --tiers clean hard
-for set in whole more; do
-    [ -e "$run/$set.npz" ] ||
-        python embed_views.py --copies "$run/$set" --encoder "$encoder" --detector "$detector" --output "$run/$set.npz"
-    [ -e "$run/$set.jsonl" ] || traced "$run/$set" "$run/$set.jsonl"
-done
+[ -e "$run/more/index.csv" ] || python whole_copies.py --pictures "$more" --tables "$pictures" --output "$run/more"
 for set in whole more; do
     folder=$pictures
     [ "$set" = whole ] || folder=$more
     [ -e "$run/$set-reencoded/index.csv" ] ||
         python reencoded_copies.py --pictures "$folder" --tables "$pictures" --output "$run/$set-reencoded"
-    [ -e "$run/$set-reencoded.npz" ] || python embed_views.py --copies "$run/$set-reencoded" --encoder "$encoder" \
-        --detector "$detector" --output "$run/$set-reencoded.npz"
+done
+for set in whole more whole-reencoded more-reencoded; do
+    [ -e "$run/$set.npz" ] ||
+        python embed_views.py --copies "$run/$set" --encoder "$encoder" --detector "$detector" --output "$run/$set.npz"
+    [ -e "$run/$set.jsonl" ] || traced "$run/$set" "$run/$set.jsonl"
 done
 [ -e "$run/splices.npz" ] || python splice_tokens.py --pictures "$pictures" "$more" --encoder "$encoder" \
     --detector "$detector" --output "$run/splices.npz"
@@ -44,16 +41,11 @@ python place_head.py --splices "$run/splices.npz" --output "$here"
 
 cd "$here"
 python evaluate.py --index "$run/copies/index.csv" --traces "$run/copies.jsonl" --detector "$detector" --output .
-python evaluate_fusion.py --views "$run/whole.npz" "$run/more.npz" --index "$run/whole/index.csv" "$run/more/index.csv" \
-    --traces "$run/whole.jsonl" "$run/more.jsonl" --detector "$detector" --output . --without imagenet-sample
+python evaluate_fusion.py --views "$run"/{whole,more}{,-reencoded}.npz --index "$run"/{whole,more}{,-reencoded}/index.csv \
+    --traces "$run"/{whole,more}{,-reencoded}.jsonl --detector "$detector" --output . --without imagenet-sample
 python attribute.py --views "$run/whole.npz" "$run/more.npz" --output .
 [ -e "$run/grid/index.csv" ] || python reencode.py --pictures "$pictures" --output "$run/grid"
 retrace score --offline --output "$run/grid.csv" --resume "$run/grid"
 python flips.py --index "$run/grid/index.csv" --scores "$run/grid.csv" --output .
-[ -e "$run/grid.npz" ] || python "$training/embed_views.py" --copies "$run/grid" --encoder "$encoder" \
-    --detector "$detector" --output "$run/grid.npz"
-python evaluate_reencoded.py --views "$run"/{whole,more}{,-reencoded}.npz --index "$run/whole/index.csv" "$run/more/index.csv" \
-    --traces "$run/whole.jsonl" "$run/more.jsonl" --detector "$detector" --output . --without imagenet-sample \
-    --grid "$run/grid.npz" --grid-scores "$run/grid.csv"
 python report_page.py --output "$run/report.html"
 echo "the report is $run/report.html"

@@ -6,7 +6,6 @@
 An independent implementation of what `retrace trace --views` writes; the golden vectors in
 `tests/golden/detector` hold the two together. Of the two native squares, copies are given one, in turns, by their
 `number`; where the index has no such column (the grid of `reencode.py`), both.
-The encoder scales its whole numbers over everything that it is given at once, so it sees one view at a time.
 """
 
 import argparse
@@ -15,46 +14,37 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 from PIL import Image
 
 BOX_GAP = 2  # as in services/media/src/resample.rs
 
 
-def with_outputs(model: bytes, names: list[str]) -> bytes:
-    """The model with values inside it as further outputs: appended messages are merged."""
-    known = {output.name for output in onnx.load_from_string(model).graph.output}
-    more = onnx.ModelProto()
-    for name in names:
-        if name not in known:
-            more.graph.output.append(onnx.ValueInfoProto(name=name))
-    return model + more.SerializeToString()
-
-
 class Encoder:
-    """The encoder with the layers and the normalisation that `semantic.json` names."""
+    """The detector's graph of the encoder over the weights of the package's file `weights`, as `semantic.json` in the
+    folder `detector` names both."""
 
-    def __init__(self, path: Path, contents: dict, threads: int = 1):
-        self.contents = contents
+    def __init__(self, weights: Path, detector: Path, threads: int = 1):
+        self.contents = json.loads((detector / "semantic.json").read_text())
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        model = with_outputs(path.read_bytes(), contents["layers"])
-        self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.resolve().parent))
+        graph = (detector / self.contents["graph"]).read_bytes()
+        self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
-    def values(self, view: Image.Image) -> list[np.ndarray]:
+    def values(self, view: Image.Image, names: list[str]) -> list[np.ndarray]:
         views = self.contents["views"]
         pixels = np.asarray(view, np.float32) / 255.0
         pixels = (pixels - np.float32(views["mean"])) / np.float32(views["deviation"])
-        return self.session.run(self.contents["layers"], {"pixel_values": pixels.transpose(2, 0, 1)[None]})
+        return self.session.run(names, {"pixel_values": pixels.transpose(2, 0, 1)[None]})
 
     def features(self, view: Image.Image) -> np.ndarray:
-        """Of each layer the class token."""
-        return np.concatenate([v[0, 0] if v.ndim == 3 else v[0] for v in self.values(view)])
+        """What the semantic head takes of one view."""
+        return np.concatenate([value[0] for value in self.values(view, self.contents["layers"])])
 
-    def tokens(self, view: Image.Image) -> np.ndarray:
-        """What each layer has in each place, shape (places, columns)."""
-        return np.concatenate([v[0, 1:] for v in self.values(view)], axis=1)
+    def tokens(self, view: Image.Image, names: list[str]) -> np.ndarray:
+        """What the outputs `names` have in each place, shape (places, columns)."""
+        return np.concatenate([value[0, 1:] for value in self.values(view, names)], axis=1)
 
 
 def resampled(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -85,17 +75,16 @@ def views(image: Image.Image, side: int) -> list[Image.Image]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--copies", type=Path, required=True, help="folder with index.csv, from whole_copies.py")
-    parser.add_argument("--encoder", type=Path, required=True)
-    parser.add_argument("--detector", type=Path, required=True, help="folder with semantic.json")
+    parser.add_argument("--encoder", type=Path, required=True, help="the package's file, which holds the weights")
+    parser.add_argument("--detector", type=Path, required=True, help="folder with semantic.json and the graph")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
-    contents = json.loads((args.detector / "semantic.json").read_text())
-    encoder = Encoder(args.encoder, contents)
+    encoder = Encoder(args.encoder, args.detector)
     with open(args.copies / "index.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     features = []
     for done, row in enumerate(rows):
-        cut = views(Image.open(args.copies / row["copy"]).convert("RGB"), contents["views"]["side"])
+        cut = views(Image.open(args.copies / row["copy"]).convert("RGB"), encoder.contents["views"]["side"])
         chosen = [cut[0], cut[1 + int(row["number"]) % 2]] if "number" in row else cut
         features.append(np.stack([encoder.features(view) for view in chosen]))
         if done % 100 == 0:

@@ -15,7 +15,7 @@ import fusion
 import semantic_head
 import traces
 
-VERSION = "1"
+VERSION = "2"
 
 
 def arguments(doc: str) -> argparse.ArgumentParser:

@@ -11,7 +11,6 @@ validation role are never mixed (generated ones have no role of their own here).
 
 import argparse
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +25,8 @@ from fusion import NOT_FITTED
 
 # Tokens of a side of the view: 224 pixels in patches of 16.
 GRID = 14
-# Hidden states of the encoder after 5, 7, 9 and 11 layers.
-LAYERS = [f"/vision_model/encoder/layers.{layer}/Add_1_output_0" for layer in (4, 6, 8, 10)]
+# What the encoder has after 5, 7, 9 and 11 layers.
+LAYERS = [f"tokens_{layers}" for layers in (5, 7, 9, 11)]
 SIDES = (300, 420)
 # Share of the splices of the validation role, which are for judging.
 VALIDATION_SHARE = 1 / 3
@@ -133,15 +132,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2400)
     parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("PART", "PARTS"))
     args = parser.parse_args()
-    contents = json.loads((args.detector / "semantic.json").read_text())
-    contents["layers"] = LAYERS
-    encoder, splicer = Encoder(args.encoder, contents), Splicer(args.pictures)
+    encoder, splicer = Encoder(args.encoder, args.detector), Splicer(args.pictures)
     tokens, place, mask, owner, rows = [], [], [], [], []
     for number in range(args.part[0], args.count, args.part[1]):
         rng = np.random.default_rng([77, number])
         role = "validation" if number % round(1 / VALIDATION_SHARE) == 0 else "train"
         made = splicer.spliced(role, rng)
-        seen = encoder.tokens(views(made.image, contents["views"]["side"])[0])
+        seen = encoder.tokens(views(made.image, encoder.contents["views"]["side"])[0], LAYERS)
         kept = np.arange(len(seen)) if role == "validation" else rng.permutation(len(seen))[:TOKENS_FITTED]
         tokens.append(seen[kept].astype(np.float16))
         place.append(kept)

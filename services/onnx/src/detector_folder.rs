@@ -304,6 +304,9 @@ fn open_semantic(
     let contents: SemanticContents = serde_json::from_str(&parts.text(SEMANTIC_FILE)?)
         .map_err(|error| OnnxError::folder(&path, error.to_string()))?;
     parts.file(&contents.head)?;
+    if let Some(graph) = &contents.graph {
+        parts.file(graph)?;
+    }
     let encoder = native.join(&contents.file);
     if !encoder.is_file() {
         return Ok(Semantic::NotInstalled);

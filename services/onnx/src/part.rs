@@ -67,14 +67,16 @@ impl Part {
         Self::of_session(name, path, runtime.open_session(path)?)
     }
 
-    /// As [`Part::open`], from the model's bytes; `path` says in errors where they come from.
+    /// As [`Part::open`], from the model's bytes; `path` says in errors where they come from, and
+    /// external weights are found in the folder `weights`.
     pub(crate) fn open_bytes(
         runtime: &Runtime,
-        name: &str,
-        path: &Path,
+        (name, path): (&str, &Path),
         model: &[u8],
+        weights: Option<&Path>,
     ) -> Result<Self, OnnxError> {
-        Self::of_session(name, path, runtime.open_session_from(path, model)?)
+        let session = runtime.open_session_from(path, model, weights)?;
+        Self::of_session(name, path, session)
     }
 
     fn of_session(name: &str, path: &Path, session: Session) -> Result<Self, OnnxError> {

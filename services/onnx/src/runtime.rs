@@ -72,6 +72,9 @@ pub struct Runtime {
     threads: usize,
 }
 
+/// Where ONNX Runtime finds the external weights of a model that it gets as bytes.
+const EXTERNAL_WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+
 /// The library and environment of this process. They are never unloaded: ONNX Runtime allows one
 /// environment per process, and its CUDA provider may abort when it is taken down at exit.
 static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
@@ -124,13 +127,21 @@ impl Runtime {
         self.session_of(path, |builder| builder.commit_from_file(path))
     }
 
-    /// Opens a model from its bytes, without external weights; `path` says in errors where it comes from.
+    /// Opens a model from its bytes; `path` says in errors where it comes from, and external weights
+    /// are found in the folder `weights`.
     pub(crate) fn open_session_from(
         &self,
         path: &Path,
         model: &[u8],
+        weights: Option<&Path>,
     ) -> Result<Session, OnnxError> {
-        self.session_of(path, |builder| builder.commit_from_memory(model))
+        self.session_of(path, |builder| match weights {
+            None => builder.commit_from_memory(model),
+            Some(folder) => builder
+                .clone()
+                .with_config_entry(EXTERNAL_WEIGHTS_FOLDER, folder.to_string_lossy())?
+                .commit_from_memory(model),
+        })
     }
 
     fn session_of(

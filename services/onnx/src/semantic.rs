@@ -1,7 +1,7 @@
 //! The semantic expert: a frozen image encoder, which lies among the native parts, and the head for
 //! it, which lies in a detector's folder.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use detector::views::{View, ViewConfig, views};
 use detector::{PictureView, SemanticScores};
@@ -29,6 +29,10 @@ pub struct SemanticContents {
     pub sha256: Digest,
     /// How the encoder wants its pixels, and of how small pictures.
     pub views: ViewConfig,
+    /// A graph in the detector's folder that takes its weights from the encoder file and computes in
+    /// 32 bits (ONNX, External Data). Without one the encoder file is run as it is.
+    #[serde(default)]
+    pub graph: Option<String>,
     /// Values inside the encoder that become features, in this order. Of one with tokens, shape
     /// (1, tokens, width), the first (the class token) is taken; of shape (1, width) all.
     pub layers: Vec<String>,
@@ -68,7 +72,11 @@ impl SemanticExpert {
         contents: SemanticContents,
         encoder: &Path,
     ) -> Result<Self, OnnxError> {
-        let encoder = open_encoder(runtime, encoder, &contents.layers)?;
+        let graph = contents.graph.as_ref().map(|graph| folder.join(graph));
+        let encoder = match &graph {
+            Some(graph) => open_graph(runtime, graph, encoder)?,
+            None => open_encoder(runtime, encoder, &contents.layers)?,
+        };
         let head = [folder.join(&contents.head)];
         let head = Heads::open(runtime, &head, contents.columns)?;
         Ok(Self {
@@ -98,8 +106,8 @@ impl SemanticExpert {
         let cut = views(picture, config).map_err(|error| failed(error.to_string()))?;
         let mut rows = Array2::zeros((cut.views.len(), self.contents.columns));
         for (view, mut row) in cut.pixels.axis_iter(Axis(0)).zip(rows.rows_mut()) {
-            // One view at a time: the encoder scales its whole numbers over all that it is given at
-            // once, so a view's features would depend on its neighbours.
+            // One view at a time: an encoder of whole numbers scales them over all that it is given
+            // at once, so a view's features would depend on its neighbours.
             let pixels = view.insert_axis(Axis(0));
             let feeds = [(PIXELS, Feed::Real(pixels.into_dyn()))];
             let values = self.encoder.run_all(&feeds, &self.contents.layers)?;
@@ -130,7 +138,7 @@ impl SemanticExpert {
 
 fn failed(reason: String) -> OnnxError {
     OnnxError::Run {
-        part: "image encoder".to_owned(),
+        part: ENCODER.to_owned(),
         reason,
     }
 }
@@ -146,9 +154,20 @@ fn class_token(values: &ArrayD<f32>) -> Vec<f32> {
     }
 }
 
+/// What errors call the encoder.
+const ENCODER: &str = "image encoder";
+
+/// Opens the graph whose weights lie in the file `encoder`.
+fn open_graph(runtime: &Runtime, graph: &Path, encoder: &Path) -> Result<Part, OnnxError> {
+    let model = std::fs::read(graph).map_err(|error| OnnxError::from_io(graph, &error))?;
+    let part = Part::open_bytes(runtime, (ENCODER, graph), &model, encoder.parent())?;
+    part.input(PIXELS)?;
+    Ok(part)
+}
+
 /// Opens the encoder with the values inside it that are wanted as further outputs.
 fn open_encoder(runtime: &Runtime, path: &Path, layers: &[String]) -> Result<Part, OnnxError> {
-    let part = Part::open(runtime, "image encoder", path)?;
+    let part = Part::open(runtime, ENCODER, path)?;
     part.input(PIXELS)?;
     let hidden: Vec<&str> = layers
         .iter()
@@ -163,8 +182,7 @@ fn open_encoder(runtime: &Runtime, path: &Path, layers: &[String]) -> Result<Par
     for name in hidden {
         model.extend(declared_output(name));
     }
-    let path = PathBuf::from(path);
-    Part::open_bytes(runtime, "image encoder", &path, &model)
+    Part::open_bytes(runtime, (ENCODER, path), &model, None)
 }
 
 /// A piece of ONNX that, behind a model, makes the value `name` one of its outputs. A message that

@@ -36,6 +36,8 @@ pub struct Base {
     pub prior: Vec<u8>,
     /// `semantic.json`, where the semantic expert looked.
     pub semantic: Option<Value>,
+    /// Path and contents of the encoder's graph, where `semantic.json` names one.
+    pub graph: Option<(String, Vec<u8>)>,
 }
 
 /// Everything that was fitted.
@@ -117,6 +119,9 @@ pub fn conclude(
         let mut semantic = semantic.clone();
         semantic["head"] = json!("heads/semantic.onnx");
         put("semantic.json", text("semantic expert", &semantic)?);
+        if let Some((path, graph)) = &base.graph {
+            put(path, graph.clone());
+        }
         put("heads/semantic.onnx", linear_file(head));
         put("fusion.json", text("fusion", fusion)?);
     }

@@ -82,7 +82,7 @@ STEP = 16
 def semantic(folder, encoder):
     """Sampled pixels of the views as Pillow makes them, and raw scores by encoder and head."""
     contents = json.loads((folder / "semantic.json").read_text())
-    encoder = embed_views.Encoder(encoder, contents)
+    encoder = embed_views.Encoder(encoder, folder)
     head = onnxruntime.InferenceSession(str(folder / contents["head"]), providers=["CPUExecutionProvider"])
     pixels, scores = [], []
     for shown in (picture(), np.tile(picture(), (8, 8, 1))):

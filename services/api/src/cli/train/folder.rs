@@ -39,11 +39,19 @@ pub fn base(folder: &Path, slot: &DetectorSlot) -> Result<Base, Failure> {
         }
         _ => None,
     };
+    let graph = match semantic
+        .as_ref()
+        .and_then(|contents| contents["graph"].as_str())
+    {
+        Some(path) => Some((path.to_owned(), read(path)?)),
+        None => None,
+    };
     let schema = slot.lock().profile().schema.clone();
     Ok(Base {
         schema,
         prior: read(&contents.prior)?,
         semantic,
+        graph,
     })
 }
 
