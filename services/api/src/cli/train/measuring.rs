@@ -74,7 +74,7 @@ fn row(picture: &Read) -> PictureRow {
 }
 
 impl Measuring<'_> {
-    /// The folder of measurements that were made in the same way: recipe, seed, prior, configuration and encoder.
+    /// The folder of measurements that were made in the same way: recipe, seed, prior, configuration, encoder and its graph.
     fn folder(&self) -> Result<PathBuf, Failure> {
         let schema = serde_json::to_string(&self.base.schema).map_err(Failure::work)?;
         let mut semantic = self.base.semantic.clone().unwrap_or_default();
@@ -82,11 +82,13 @@ impl Measuring<'_> {
         if let Some(contents) = semantic.as_object_mut() {
             contents.remove("head");
         }
+        let graph = self.base.graph.as_ref().map(|(_, bytes)| Digest::of(bytes));
         let way = format!(
-            "{RECIPE_VERSION}\n{}\n{}\n{}\n{schema}\n{semantic}",
+            "{RECIPE_VERSION}\n{}\n{}\n{}\n{schema}\n{semantic}\n{}",
             self.seed,
             self.pool.digest(),
-            Digest::of(&self.base.prior)
+            Digest::of(&self.base.prior),
+            graph.map(|digest| digest.to_string()).unwrap_or_default()
         );
         let name = Digest::of(way.as_bytes()).to_string();
         let folder = self.cache.join("measured").join(&name[..16]);
