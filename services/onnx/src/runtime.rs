@@ -74,6 +74,11 @@ pub struct Runtime {
 
 /// Where ONNX Runtime finds the external weights of a model that it gets as bytes.
 const EXTERNAL_WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+/// With what accuracy ONNX Runtime multiplies by weights of 8 bits; left alone it rounds the other
+/// factor to 8 bits too.
+const PRODUCT_ACCURACY: &str = "session.qdq_matmulnbits_accuracy_level";
+/// 32 bits.
+const PRODUCT_ACCURACY_REAL: &str = "1";
 
 /// The library and environment of this process. They are never unloaded: ONNX Runtime allows one
 /// environment per process, and its CUDA provider may abort when it is taken down at exit.
@@ -140,6 +145,7 @@ impl Runtime {
             Some(folder) => builder
                 .clone()
                 .with_config_entry(EXTERNAL_WEIGHTS_FOLDER, folder.to_string_lossy())?
+                .with_config_entry(PRODUCT_ACCURACY, PRODUCT_ACCURACY_REAL)?
                 .commit_from_memory(model),
         })
     }

