@@ -1,10 +1,9 @@
-"""Write the graph of the semantic expert's encoder: a few kilobytes that find their weights in the package's file.
+"""Write the graph of the semantic expert's encoder: 80 kilobytes that find their weights in the package's file.
 
     python encoder_graph.py --package ../../../.runtime/semantic/clip_encoder.int8.onnx --output ../../detector/encoder.onnx
 
 The package's own graph rounds what flows between its layers to 8 bits, on one scale for the whole picture, as its few
-very large values demand; that noise is 0.3 to 0.5 of the spread of the class token's values from picture to picture.
-This graph has the same layers (CLIP ViT-B/16: A. Radford et al., "Learning Transferable Visual Models From Natural
+very large values demand, and small differences between pictures drown in that. This graph has the same layers (CLIP ViT-B/16: A. Radford et al., "Learning Transferable Visual Models From Natural
 Language Supervision", 2021, with x * sigmoid(1.702 x) for GELU) and the same weights of 8 bits, and computes in 32.
 
 Weights are external data (ONNX, External Data): a position and a length in the package's file, which stays as it is.
