@@ -6,7 +6,7 @@ use media::{Format, Limits};
 use provenance::{Bundle, Entry, TlogProof};
 use serde_json::{Value, json};
 use tests::client::{Client, UploadedFile, bundle_of, png_of};
-use tests::service::{photograph, spawn_app};
+use tests::service::{photograph, spawn_app, spawn_app_with_known_mark};
 
 /// The findings of one kind.
 fn evidence<'a>(answer: &'a Value, kind: &str) -> Vec<&'a Value> {
@@ -53,7 +53,7 @@ fn an_image_of_ours_that_was_saved_again_is_recognised_by_its_pixels() {
 
 #[test]
 fn an_image_of_ours_that_was_stripped_compressed_and_halved_is_traced_back_to_its_entry() {
-    let service = spawn_app();
+    let service = spawn_app_with_known_mark();
     let client = service.client();
     let item = client.generate_one("a red heart", 3);
     let entry = &item["provenance"]["entry"];

@@ -1,7 +1,5 @@
 //! The watermark in the starting noise: made, recorded, and read from damaged copies.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -12,20 +10,8 @@ use serde_json::{Value, json};
 use tests::client::{Client, UploadedFile, png_of};
 use tests::programs::program;
 use tests::service::{
-    TestService, photograph, reachable_folder, spawn_app, spawn_app_on, spawn_app_with,
+    photograph, reachable_folder, spawn_app, spawn_app_with, spawn_app_with_known_mark,
 };
-
-/// The service with a watermark key of its own choosing: how well a mark is read depends on the key a little,
-/// and a test should not.
-fn marking_app() -> TestService {
-    let state = reachable_folder().unwrap();
-    let keys = state.path().join("keys");
-    std::fs::create_dir(&keys).unwrap();
-    let seed = keys.join("watermark.seed");
-    std::fs::write(&seed, "07".repeat(32)).unwrap();
-    std::fs::set_permissions(&seed, Permissions::from_mode(0o600)).unwrap();
-    spawn_app_on(state)
-}
 
 /// One image of a prompt, made with the model's own settings.
 fn generate(client: &Client, request: &Value) -> Value {
@@ -98,7 +84,7 @@ fn score_jpeg(client: &Client, bytes: &[u8]) -> Value {
 
 #[test]
 fn a_compressed_copy_names_the_entry_whose_mark_it_carries() {
-    let service = marking_app();
+    let service = spawn_app_with_known_mark();
     let client = service.client();
     let item = generate(&client, &json!({ "prompt": "a red heart", "seed": 11 }));
     let id = stated(&item).strip_prefix("noise-v1:").unwrap();
@@ -186,7 +172,7 @@ fn noise_that_is_asked_for_stays_as_it_is() {
 
 #[test]
 fn a_mark_that_was_carried_over_to_another_picture_is_suspect() {
-    let service = marking_app();
+    let service = spawn_app_with_known_mark();
     let client = service.client();
     let item = generate(&client, &json!({ "prompt": "a red heart", "seed": 21 }));
     let id = stated(&item).strip_prefix("noise-v1:").unwrap();

@@ -1,7 +1,9 @@
 //! Starting the service for a test: `spawn_app()` is the only way in.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -143,6 +145,24 @@ pub fn spawn_app() -> TestService {
 pub fn spawn_app_on(state: TempDir) -> TestService {
     TestService::start(state, None, |_| ())
         .unwrap_or_else(|error| panic!("the service does not start: {error:#}"))
+}
+
+/// Starts the service with a watermark key that is always the same: the key changes an image's starting noise, and
+/// with it, a little, how well the image is traced back from a damaged copy.
+pub fn spawn_app_with_known_mark() -> TestService {
+    state_with_known_mark()
+        .and_then(|state| TestService::start(state, None, |_| ()))
+        .unwrap_or_else(|error| panic!("the service does not start: {error:#}"))
+}
+
+fn state_with_known_mark() -> Result<TempDir> {
+    let state = reachable_folder()?;
+    let keys = state.path().join("keys");
+    std::fs::create_dir(&keys)?;
+    let seed = keys.join("watermark.seed");
+    std::fs::write(&seed, "07".repeat(32))?;
+    std::fs::set_permissions(&seed, Permissions::from_mode(0o600))?;
+    Ok(state)
 }
 
 /// Starts the service on a state folder that holds something already, with some settings changed.
