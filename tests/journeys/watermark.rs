@@ -9,9 +9,7 @@ use media::{Format, Limits};
 use serde_json::{Value, json};
 use tests::client::{Client, UploadedFile, png_of};
 use tests::programs::program;
-use tests::service::{
-    photograph, reachable_folder, spawn_app, spawn_app_with, spawn_app_with_known_mark,
-};
+use tests::service::{photograph, spawn_app, spawn_app_with, spawn_app_with_known_mark};
 
 /// One image of a prompt, made with the model's own settings.
 fn generate(client: &Client, request: &Value) -> Value {
