@@ -85,11 +85,6 @@ impl PromptEncoder {
         } else {
             WeightedPrompt::plain(prompt)
         };
-        if !prompt.is_plain() && self.family.is_flow() {
-            return Err(OnnxError::request(
-                "prompt_weights: pipelines with a transformer weigh no words",
-            ));
-        }
         let mut encoded = Vec::with_capacity(self.encoders.len());
         for encoder in &mut self.encoders {
             encoded.push(encoder.encode(&prompt)?);

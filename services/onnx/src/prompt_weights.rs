@@ -10,9 +10,10 @@
 //!
 //! Brackets that are never closed weigh what follows them to the end. The text without the notation
 //! is tokenised whole; a token has the weight of the text that it ends in. Each token's state is
-//! multiplied by its weight, and then all states by one factor that gives them back the mean that
-//! they had before, as that interface does. Padding and special tokens weigh 1. `BREAK` and the
-//! scheduling of prompts are not part of the notation here: they are text.
+//! multiplied by its weight, and then all states of a CLIP encoder by one factor that gives them
+//! back the mean that they had before, as that interface does. The states of T5 keep no mean: it lies
+//! next to zero, and a quotient of two such means says nothing. Padding and special tokens weigh 1.
+//! `BREAK` and the scheduling of prompts are not part of the notation here: they are text.
 
 use std::ops::Range;
 
@@ -24,6 +25,13 @@ use crate::error::OnnxError;
 const BRACKET_WEIGHT: f32 = 1.1;
 /// Largest magnitude of a weight; beyond it no picture is left.
 pub const WEIGHT_MAX: f32 = 10.0;
+
+/// What becomes of the mean of all states when words are weighed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MeanOfStates {
+    Restored,
+    Free,
+}
 
 /// A prompt without its notation.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,7 +79,12 @@ impl WeightedPrompt {
 
     /// Multiplies the states of the tokens, shape (1, tokens, width). `ends` holds for each token
     /// the byte of the text that it ends in, `None` for special tokens and padding.
-    pub(crate) fn apply(&self, states: &mut Array3<f32>, ends: &[Option<usize>]) {
+    pub(crate) fn apply(
+        &self,
+        states: &mut Array3<f32>,
+        ends: &[Option<usize>],
+        mean_of_states: MeanOfStates,
+    ) {
         if self.is_plain() {
             return;
         }
@@ -81,7 +94,7 @@ impl WeightedPrompt {
             token *= weight;
         }
         let after = mean(states);
-        if after != 0.0 {
+        if mean_of_states == MeanOfStates::Restored && after != 0.0 {
             *states *= (before / after) as f32;
         }
     }
@@ -266,13 +279,18 @@ mod tests {
     }
 
     #[test]
-    fn weighing_keeps_the_mean_of_the_states() {
+    fn weighing_keeps_the_mean_of_the_states_unless_they_are_t5s() {
         let prompt = WeightedPrompt::parse("(a:2) b").unwrap();
         let mut states = Array3::from_shape_fn((1, 4, 2), |(_, token, place)| {
             1.0 + token as f32 + place as f32
         });
         let before = states.clone();
-        prompt.apply(&mut states, &[None, Some(0), Some(2), None]);
+        let ends = [None, Some(0), Some(2), None];
+        let mut free = before.clone();
+        prompt.apply(&mut free, &ends, MeanOfStates::Free);
+        assert_eq!(free[[0, 1, 1]], 2.0 * before[[0, 1, 1]]);
+        assert_eq!(free[[0, 2, 1]], before[[0, 2, 1]]);
+        prompt.apply(&mut states, &ends, MeanOfStates::Restored);
         assert!((mean(&states) - mean(&before)).abs() < 1e-6);
         let ratio = |token: usize| states[[0, token, 0]] / before[[0, token, 0]];
         assert!((ratio(1) / ratio(2) - 2.0).abs() < 1e-5);

@@ -8,7 +8,7 @@ use crate::error::OnnxError;
 use crate::folder::ModelFolder;
 use crate::part::{Feed, Part};
 use crate::part_config::TextEncoderConfig;
-use crate::prompt_weights::WeightedPrompt;
+use crate::prompt_weights::{MeanOfStates, WeightedPrompt};
 use crate::request::TruncatedPrompt;
 use crate::runtime::Runtime;
 use crate::tokenizer::{PromptLength, PromptTokenizer};
@@ -34,8 +34,18 @@ pub(crate) struct EncoderRole {
     pub(crate) states: States,
     /// Name of the output that holds one state for the whole prompt, where it is used.
     pub(crate) pooled: Option<&'static str>,
-    /// Tokens of a prompt, where the pipeline fixes them.
+    /// Tokens of a prompt, where the pipeline fixes them: of a T5 encoder, which has no length of its
+    /// own.
     pub(crate) tokens: Option<usize>,
+}
+
+impl EncoderRole {
+    fn mean_of_states(&self) -> MeanOfStates {
+        match self.tokens {
+            Some(_) => MeanOfStates::Free,
+            None => MeanOfStates::Restored,
+        }
+    }
 }
 
 /// What an encoder makes of a prompt.
@@ -120,7 +130,7 @@ impl TextEncoder {
         let states = match states {
             Some(states) => {
                 let mut states = self.with_axes::<Ix3>(states, "(1, tokens, width)")?;
-                prompt.apply(&mut states, &tokens.ends);
+                prompt.apply(&mut states, &tokens.ends, self.role.mean_of_states());
                 Some(states)
             }
             None => None,

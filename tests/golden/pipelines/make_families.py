@@ -336,17 +336,49 @@ def run(pipeline, request):
             "pixels": [float(f"{value:.5f}") for value in image.flatten().tolist()]}
 
 
-def weighted(pipeline, request):
+def factors(tokenizer, weights, length):
+    """The weight of each token: of the word that it is of, and 1 for special tokens and padding."""
+    begins = tokenizer(weights[0][0]).input_ids[: -1 if tokenizer.eos_token_id is not None else None]
+    lead = len(begins) - len(tokenizer(weights[0][0], add_special_tokens=False).input_ids)
+    listed = [weight for word, weight in weights for _ in tokenizer(word, add_special_tokens=False).input_ids]
+    listed = [1.0] * lead + listed
+    return torch.tensor(listed + [1.0] * (length - len(listed)))[None, :, None]
+
+
+def weighted_clip(states, tokenizer, weights):
     """The states of the prompt's tokens times their words' weights, with the mean of before."""
-    words, weights = zip(*request.pop("weights"))
-    tokens = [pipeline.tokenizer(word, add_special_tokens=False).input_ids for word in words]
-    factors = [1.0] + [weight for ids, weight in zip(tokens, weights) for _ in ids]
-    factors = torch.tensor(factors + [1.0] * (77 - len(factors)))
-    states = pipeline.encode_prompt(" ".join(words), "cpu", 1, False)[0]
-    scaled = states * factors[None, :, None]
-    negative = pipeline.encode_prompt(request["negative_prompt"], "cpu", 1, False)[0]
-    return {"prompt": None, "negative_prompt": None, "negative_prompt_embeds": negative,
-            "prompt_embeds": scaled * (states.mean() / scaled.mean())}
+    scaled = states * factors(tokenizer, weights, states.shape[1])
+    return scaled * (states.mean() / scaled.mean())
+
+
+def weighted(pipeline, request):
+    """The arguments that stand for the prompt with its words' weights."""
+    weights = request.pop("weights")
+    prompt = " ".join(word for word, _ in weights)
+    kind = type(pipeline).__name__.removesuffix("Pipeline")
+    if kind == "StableDiffusion":
+        states = pipeline.encode_prompt(prompt, "cpu", 1, False)[0]
+        negative = pipeline.encode_prompt(request["negative_prompt"], "cpu", 1, False)[0]
+        return {"prompt": None, "negative_prompt": None, "negative_prompt_embeds": negative,
+                "prompt_embeds": weighted_clip(states, pipeline.tokenizer, weights)}
+    # T5's states keep no mean: it lies next to zero.
+    if kind == "Flux":
+        t5 = pipeline._get_t5_prompt_embeds(prompt, max_sequence_length=512)
+        return {"prompt": None, "pooled_prompt_embeds": pipeline._get_clip_prompt_embeds(prompt),
+                "prompt_embeds": t5 * factors(pipeline.tokenizer_2, weights, t5.shape[1])}
+    clip, pooled = [], []
+    for index, tokenizer in enumerate((pipeline.tokenizer, pipeline.tokenizer_2)):
+        states, summary = pipeline._get_clip_prompt_embeds(prompt, clip_model_index=index)
+        clip.append(weighted_clip(states, tokenizer, weights))
+        pooled.append(summary)
+    t5 = pipeline._get_t5_prompt_embeds(prompt, max_sequence_length=256)
+    t5 = t5 * factors(pipeline.tokenizer_3, weights, t5.shape[1])
+    clip = torch.cat(clip, dim=-1)
+    clip = torch.nn.functional.pad(clip, (0, t5.shape[-1] - clip.shape[-1]))
+    negative = pipeline.encode_prompt(request["negative_prompt"], None, None, do_classifier_free_guidance=False)
+    return {"prompt": None, "negative_prompt": None, "negative_prompt_embeds": negative[0],
+            "negative_pooled_prompt_embeds": negative[2], "prompt_embeds": torch.cat([clip, t5], dim=-2),
+            "pooled_prompt_embeds": torch.cat(pooled, dim=-1)}
 
 
 def class_run(pipeline, request):
@@ -364,6 +396,8 @@ def class_run(pipeline, request):
 
 def requests(name):
     base = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "seed": 3, "steps": STEPS, "guidance_scale": 3.0}
+    weighing = {"prompt": "a (red:1.5) dog on [the] ((table))", "prompt_weights": True,
+                "weights": [["a", 1], ["red", 1.5], ["dog", 1], ["on", 1], ["the", 1 / 1.1], ["table", 1.21]]}
     plain = {"prompt": PROMPT, "seed": 3, "steps": STEPS, "guidance_scale": 3.0}
     edit = {"picture": True, "strength": 0.6, "scheduler": "ddim"}
     return {
@@ -371,15 +405,16 @@ def requests(name):
                 {**base, "guidance_scale": 1.0}, {**base, "size": [24, 16]}, {**base, "scheduler": "ddim", "eta": 0.7},
                 {**base, **edit}, {**base, **edit, "scheduler": "euler"}, {**base, **edit, "strength": 1.0},
                 {**base, **edit, "mask": True}, {**base, **edit, "mask": True, "strength": 1.0},
-                {**base, "prompt": "a (red:1.5) dog on [the] ((table))", "prompt_weights": True,
-                 "weights": [["a", 1], ["red", 1.5], ["dog", 1], ["on", 1], ["the", 1 / 1.1], ["table", 1.21]]}],
+                {**base, **weighing}],
         "sd2": [{**base, "steps": 6}, {**base, "scheduler": "euler"}],
         "lcm": [{**plain, "steps": 4, "guidance_scale": 8.5}],
         "inpaint": [{**base, **edit, "mask": True}, {**base, **edit, "mask": True, "strength": 1.0}],
         "turbo": [{**plain, "steps": 1, "guidance_scale": 0.0}],
         "sdxl": [base, plain, {**base, "size": [16, 24]}, {**base, **edit}, {**base, **edit, "mask": True}],
-        "sd3": [base, plain, {key: value for key, value in {**base, **edit}.items() if key != "scheduler"}],
-        "flux": [{**plain, "size": [16, 16], "guidance_scale": 3.5}, {**plain, "size": [24, 16]}],
+        "sd3": [base, plain, {key: value for key, value in {**base, **edit}.items() if key != "scheduler"},
+                {**base, **weighing}],
+        "flux": [{**plain, "size": [16, 16], "guidance_scale": 3.5}, {**plain, "size": [24, 16]},
+                 {**plain, **weighing, "size": [16, 16]}],
         "ddpm": [{"seed": 3, "steps": STEPS}],
         "classes": [{"seed": 3, "steps": STEPS, "class_label": label} for label in (0, 3)],
     }[name]
