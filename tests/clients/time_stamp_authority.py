@@ -1,8 +1,10 @@
-"""A time-stamping authority (RFC 3161) on a free port of this machine, until it is stopped.
+"""A time-stamping authority (RFC 3161) on this machine, until it is stopped.
 
-Usage: time_stamp_authority.py ROOT.pem. Writes the certificate of its root to ROOT.pem and prints its address. The path of
-a request is `/good`, or says what to do wrong: `/other` stamps something else than was asked for, `/garbage` answers what
-is no time stamp, `/refuse` refuses in the way of the protocol, `/fail` answers with status 500.
+Usage: time_stamp_authority.py ROOT.pem [PORT]. Writes the certificate of its root to ROOT.pem, which is another at each
+start, and prints its address; without PORT it takes a free one. The path of a request is `/good`, or says what to do wrong:
+`/other` stamps something else than was asked for, `/garbage` answers what is no time stamp, `/refuse` refuses in the way of
+the protocol, `/fail` answers with status 500, `/mail` signs with a certificate for mail, `/expired` with one that ran out,
+`/forged` with one that somebody issued who is no authority.
 """
 
 import datetime
@@ -26,16 +28,16 @@ def name(text):
     return x509.Name([organisation, x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def certificate(subject, key, issuer, issuer_key, extensions):
-    now = datetime.datetime.now(datetime.timezone.utc)
+def certificate(subject, key, issuer, issuer_key, extensions, age=datetime.timedelta(days=1)):
+    start = datetime.datetime.now(datetime.timezone.utc) - age
     builder = (
         x509.CertificateBuilder()
         .subject_name(name(subject))
         .issuer_name(name(issuer))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=365))
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=365))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
@@ -55,9 +57,22 @@ class Authority:
         root_key, self.key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
         self.root = certificate("Root", root_key, "Root", root_key, [
             (x509.BasicConstraints(ca=True, path_length=0), True), (usage(key_cert_sign=True, crl_sign=True), True)])
-        self.own = certificate("Stamps", self.key, "Root", root_key, [
-            (x509.BasicConstraints(ca=False, path_length=None), True), (usage(digital_signature=True), True),
-            (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING]), True)])
+        self.own = certificate("Stamps", self.key, "Root", root_key, self.leaf(ExtendedKeyUsageOID.TIME_STAMPING))
+        mail = self.leaf(ExtendedKeyUsageOID.EMAIL_PROTECTION)
+        holder_key = ec.generate_private_key(ec.SECP256R1())
+        holder = certificate("Holder", holder_key, "Root", root_key, mail)
+        stamps = self.leaf(ExtendedKeyUsageOID.TIME_STAMPING)
+        years = datetime.timedelta(days=800)
+        self.wrong = {
+            "mail": [certificate("Mail", self.key, "Root", root_key, mail), self.root],
+            "expired": [certificate("Stamps", self.key, "Root", root_key, stamps, years), self.root],
+            "forged": [certificate("Stamps", self.key, "Holder", holder_key, stamps), holder, self.root],
+        }
+
+    @staticmethod
+    def leaf(purpose):
+        return [(x509.BasicConstraints(ca=False, path_length=None), True), (usage(digital_signature=True), True),
+                (x509.ExtendedKeyUsage([purpose]), True)]
 
     def answer(self, mode, request):
         if mode == "garbage":
@@ -78,8 +93,9 @@ class Authority:
         if request["nonce"].native is not None:
             info["nonce"] = request["nonce"]
         content = tsp.TSTInfo(info).dump()
-        own = asn1_x509.Certificate.load(self.own.public_bytes(serialization.Encoding.DER))
-        root = asn1_x509.Certificate.load(self.root.public_bytes(serialization.Encoding.DER))
+        chain = [asn1_x509.Certificate.load(one.public_bytes(serialization.Encoding.DER))
+                 for one in self.wrong.get(mode, [self.own, self.root])]
+        own = chain[0]
         sha256 = algos.DigestAlgorithm({"algorithm": "sha256"})
         reference = tsp.SigningCertificateV2({"certs": [tsp.ESSCertIDv2({
             "hash_algorithm": sha256, "cert_hash": hashlib.sha256(own.dump()).digest()})]})
@@ -103,13 +119,13 @@ class Authority:
             "version": "v3",
             "digest_algorithms": [sha256],
             "encap_content_info": {"content_type": "tst_info", "content": core.ParsableOctetString(content)},
-            "certificates": [cms.CertificateChoices("certificate", own), cms.CertificateChoices("certificate", root)],
+            "certificates": [cms.CertificateChoices("certificate", one) for one in chain],
             "signer_infos": [signer],
         })
         return cms.ContentInfo({"content_type": "signed_data", "content": data})
 
 
-def main(root):
+def main(root, port="0"):
     authority = Authority()
     with open(root, "wb") as file:
         file.write(authority.root.public_bytes(serialization.Encoding.PEM))
@@ -130,7 +146,7 @@ def main(root):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", int(port)), Handler)
     print(f"http://127.0.0.1:{server.server_port}/", flush=True)
     server.serve_forever()
 

@@ -21,5 +21,6 @@ mod score;
 mod sdapi;
 mod search;
 mod signer;
+mod time_stamps;
 mod watermark;
 mod witness;

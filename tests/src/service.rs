@@ -376,11 +376,9 @@ impl TestService {
 
     fn with_ledger<T>(&self, work: impl AsyncFnOnce(&Ledger) -> Result<T>) -> Result<T> {
         self.cluster.runtime.block_on(async {
-            let ledger = Ledger::connect(&LedgerOptions::new(
-                &self.database_url,
-                self.public_keys.clone(),
-            ))
-            .await?;
+            let mut options = LedgerOptions::new(&self.database_url, self.public_keys.clone());
+            options.time_stamps = Some(api::checkpoint_stamps::verify);
+            let ledger = Ledger::connect(&options).await?;
             let result = work(&ledger).await;
             ledger.close().await;
             result

@@ -4,6 +4,7 @@
 //! [`work`], [`problem`] translates errors to answers. Untrusted bytes go through [`sandbox`].
 
 pub mod access;
+pub mod checkpoint_stamps;
 pub mod config;
 pub mod cosigning;
 pub mod credential_keys;

@@ -13,7 +13,7 @@ use ureq::Agent;
 use crate::config::TimeStampOptions;
 
 const QUERY_TYPE: &str = "application/timestamp-query";
-const REPLY_TYPE: &str = "application/timestamp-reply";
+pub(crate) const REPLY_TYPE: &str = "application/timestamp-reply";
 
 /// Stamps that came, and askings that failed, in this process.
 pub static STAMPS: AtomicU64 = AtomicU64::new(0);
@@ -44,6 +44,15 @@ impl HttpAuthority {
             options: options.clone(),
             not_before: Mutex::new(None),
         })
+    }
+
+    /// The same, where it stamps the signatures of files.
+    #[must_use]
+    pub fn of_files(options: &TimeStampOptions) -> Option<Self> {
+        match options.time_stamp_checkpoints_only {
+            true => None,
+            false => Self::new(options),
+        }
     }
 
     /// Whether no file is signed without a stamp.

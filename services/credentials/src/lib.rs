@@ -18,6 +18,7 @@ mod settings;
 mod signer;
 mod statement;
 mod time_stamp;
+mod time_stamp_reply;
 mod write;
 
 pub use chain::{CertificateChain, Key};
@@ -29,3 +30,6 @@ pub use read::{ManifestCaps, ManifestReader, Reading, State, manifest_store};
 pub use signer::CredentialSigner;
 pub use statement::{Ingredient, ModelStatement, Operator, SoftBinding, Software, Statement, Work};
 pub use time_stamp::{TIME_STAMP_BYTES_MAX, TimeStampAuthority};
+pub use time_stamp_reply::{
+    TimeStamp, TimeStampAnchors, TimeStampRefusal, TimeStampReply, time_stamp_request,
+};

@@ -15,10 +15,12 @@ use sqlx::PgConnection;
 
 pub use self::report::{CheckReport, CheckedCheckpointKey, CheckedKey, PROBLEMS_MAX, Problem};
 use crate::LedgerError;
+use crate::blocking::blocking;
 use crate::connect::Ledger;
 use crate::entries::{Projection, digest, leaf_index_of, to_i64, tree_size_of};
 use crate::keys;
 use crate::search::TIMES_BLOCK_ENTRIES;
+use crate::time_stamps::TimeStampCheck;
 
 /// Entries that are held in memory at a time.
 const PAGE_ENTRIES: i64 = 512;
@@ -75,6 +77,7 @@ impl Ledger {
             checkpoint_keys: self.stated_checkpoint_keys(&mut transaction).await?,
             entry_keys: self.first_key().prepared(),
             witnesses: self.options.witnesses.clone(),
+            time_stamp_check: self.options.time_stamps,
             appender: Appender::empty(),
             signed_roots: SignedRoots::new(),
             times: BTreeMap::new(),
@@ -83,6 +86,7 @@ impl Ledger {
                 root_hash: empty_root(),
                 nodes: 0,
                 checkpoints: 0,
+                time_stamps: 0,
                 covered: TreeSize::new(0),
                 entry_keys: Vec::new(),
                 checkpoint_keys: Vec::new(),
@@ -96,6 +100,7 @@ impl Ledger {
         check.load_checkpoints(&mut transaction, 0, 0).await?;
         check.compare_roots();
         check.walk(&mut transaction).await?;
+        check.check_time_stamps(&mut transaction).await?;
         check.finish(&mut transaction).await?;
         transaction.commit().await?;
         Ok(check.report)
@@ -126,6 +131,7 @@ struct Check {
     /// The keys that signed the entries so far.
     entry_keys: KeyHistory,
     witnesses: WitnessPolicy,
+    time_stamp_check: Option<TimeStampCheck>,
     appender: Appender,
     /// Roots still to be compared.
     signed_roots: SignedRoots,
@@ -217,6 +223,49 @@ impl Check {
             }
         }
         Ok(())
+    }
+
+    /// Verifies that each kept time stamp is one of the checkpoint that is stored for its size, byte for byte. That
+    /// the checkpoint is one of these entries is found elsewhere.
+    async fn check_time_stamps(
+        &mut self,
+        connection: &mut PgConnection,
+    ) -> Result<(), LedgerError> {
+        let mut last = -1;
+        loop {
+            let rows = sqlx::query!(
+                r#"SELECT tree_size, reply, note AS "note?"
+                   FROM checkpoint_time_stamps LEFT JOIN checkpoints USING (tree_size)
+                   WHERE tree_size > $1 ORDER BY tree_size LIMIT $2"#,
+                last,
+                PAGE_ENTRIES
+            )
+            .fetch_all(&mut *connection)
+            .await?;
+            let Some(newest) = rows.last() else {
+                return Ok(());
+            };
+            last = newest.tree_size;
+            let verify = self.time_stamp_check;
+            let verified = blocking(move || {
+                let verified = rows.into_iter().map(|row| {
+                    let verified = match (row.note, verify) {
+                        (None, _) => Err("there is no such checkpoint".to_owned()),
+                        (Some(_), None) => Ok(()),
+                        (Some(note), Some(verify)) => verify(note.as_bytes(), &row.reply),
+                    };
+                    Ok((tree_size_of(row.tree_size)?, verified))
+                });
+                verified.collect::<Result<Vec<_>, LedgerError>>()
+            })
+            .await?;
+            for (tree_size, verified) in verified {
+                self.report.time_stamps += 1;
+                if let Err(detail) = verified {
+                    self.report.add(Problem::TimeStamp { tree_size, detail });
+                }
+            }
+        }
     }
 
     fn expect_verified(&mut self, signed: &SignedCheckpoint) {

@@ -14,6 +14,7 @@ use crate::append::intake::Intake;
 use crate::heads::Heads;
 use crate::near::Near;
 use crate::publication::Publications;
+use crate::time_stamps::TimeStampCheck;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
@@ -38,6 +39,9 @@ pub struct LedgerOptions {
     /// Whose cosignatures are handed out, and how many an append waits for. Whoever can change them
     /// decides whether anyone else watches the log; a quorum that is never reached stops all appends.
     pub witnesses: WitnessPolicy,
+    /// How time stamps of checkpoints are verified before they are kept, and in a check. Where there is none, they
+    /// are counted alone.
+    pub time_stamps: Option<TimeStampCheck>,
     /// Most connections to the database; at least 7 are used.
     pub connections_max: u32,
     /// How long to wait for a connection before the database counts as down.
@@ -61,6 +65,7 @@ impl LedgerOptions {
             migration_url: None,
             public_keys,
             witnesses: WitnessPolicy::default(),
+            time_stamps: None,
             connections_max: 16,
             connect_timeout: Duration::from_secs(5),
             append_timeout: Duration::from_secs(20),

@@ -208,6 +208,26 @@ pub enum LedgerError {
         /// The size asked for.
         tree_size: TreeSize,
     },
+    /// The checkpoint of this size was not stamped.
+    #[error("no time stamp of the checkpoint of tree size {tree_size} is kept")]
+    NoTimeStamp {
+        /// The size asked for.
+        tree_size: TreeSize,
+    },
+    /// An authority's answer is no time stamp of the checkpoint.
+    #[error("the time stamp of the checkpoint of size {tree_size} was refused: {detail}")]
+    TimeStampRefused {
+        /// The checkpoint.
+        tree_size: TreeSize,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A page of time stamps was asked for that is empty or over its limit.
+    #[error("a page has 1 to {page_time_stamps_max} time stamps")]
+    TimeStampPageSize {
+        /// The limit.
+        page_time_stamps_max: u32,
+    },
     /// The latest checkpoint does not cover such an entry.
     #[error("leaf index {leaf_index} is outside the published tree of size {tree_size}")]
     NoSuchEntry {

@@ -46,6 +46,7 @@ mod publication;
 mod search;
 pub mod sequencer;
 mod tiles;
+mod time_stamps;
 
 pub use append::{Appended, PromptSecret, SignedEntry};
 pub use backup::{Backup, BackupTable, restore};
@@ -66,3 +67,4 @@ pub use jobs::{
 };
 pub use near::NearWatch;
 pub use search::{EntryFilter, Likeness, NEAR_ENTRIES_MAX, Near, Order, PAGE_ENTRIES_MAX, Page};
+pub use time_stamps::{KeptTimeStamp, PAGE_TIME_STAMPS_MAX, TimeStampCheck};

@@ -179,6 +179,13 @@ impl SignedCheckpoint {
         Ok(cosigned)
     }
 
+    /// The text with the signature lines of the log alone, as it was published before any witness cosigned it. These
+    /// are the bytes that a time stamp of the checkpoint is over.
+    pub fn text_of_log(&self) -> String {
+        let own = self.note.with_lines_of(&self.checkpoint.origin);
+        own.to_string()
+    }
+
     /// How many signature lines the checkpoint has, verified or not.
     pub fn signature_count(&self) -> usize {
         self.note.signature_count()

@@ -141,6 +141,13 @@ impl SignedNote {
         Ok(())
     }
 
+    /// The note with the lines of this name alone.
+    pub(crate) fn with_lines_of(&self, name: &str) -> Self {
+        let mut own = self.clone();
+        own.signatures.retain(|line| line.name == name);
+        own
+    }
+
     /// How many signature lines the note has.
     pub fn signature_count(&self) -> usize {
         self.signatures.len()

@@ -71,16 +71,31 @@ pub struct BundleTask {
 }
 
 const CHECKPOINT_EXAMPLES: &str = "\
-Example:
+Examples:
   curl -s https://retrace.example/checkpoint > checkpoint.txt
-  retrace-verify checkpoint checkpoint.txt --public-key retrace.pub";
+  retrace-verify checkpoint checkpoint.txt --public-key retrace.pub
 
-/// Check the log's signature of a checkpoint.
+  curl -s https://retrace.example/v1/checkpoints/1024 > checkpoint.txt
+  curl -s https://retrace.example/v1/checkpoints/1024/time-stamp > checkpoint.tsr
+  retrace-verify checkpoint checkpoint.txt --public-key retrace.pub \
+    --time-stamp checkpoint.tsr --time-stamp-anchors authority.pem
+
+A time stamp is over the SHA-256 of the checkpoint's note with the signature lines of the log, and without
+those of witnesses, which are left out before the digest is compared. The same files without them:
+  openssl ts -verify -data checkpoint.txt -in checkpoint.tsr -CAfile authority.pem";
+
+/// Check the log's signature of a checkpoint, and a time stamp of it.
 #[derive(Debug, Args)]
 #[command(after_help = CHECKPOINT_EXAMPLES)]
 pub struct CheckpointTask {
     /// The checkpoint, a signed note.
     pub file: PathBuf,
+    /// A time stamp of the checkpoint (RFC 3161), as `/v1/checkpoints/…/time-stamp` answers.
+    #[arg(long, value_name = "FILE", requires = "time_stamp_anchors")]
+    pub time_stamp: Option<PathBuf>,
+    /// Certificates, PEM, under which the time-stamping authority is believed.
+    #[arg(long, value_name = "FILE", requires = "time_stamp")]
+    pub time_stamp_anchors: Option<PathBuf>,
     #[command(flatten)]
     pub keys: KeyArguments,
 }

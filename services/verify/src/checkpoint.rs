@@ -8,7 +8,7 @@ use crate::arguments::CheckpointTask;
 use crate::input::{self, InputError};
 use crate::keys::{self, Trusted};
 use crate::report::{Check, Report};
-use crate::witnesses;
+use crate::{time_stamp, witnesses};
 
 const CHECK: &str = "checkpoint";
 
@@ -20,6 +20,9 @@ pub fn check(task: &CheckpointTask) -> Result<Report, InputError> {
     };
     if let Some(checkpoint) = check_witnessed(&mut report, &task.file, &trusted)? {
         report.prove_checkpoint(checkpoint.unverified());
+        if let (Some(stamp), Some(anchors)) = (&task.time_stamp, &task.time_stamp_anchors) {
+            time_stamp::check(&mut report, &checkpoint, stamp, anchors)?;
+        }
     }
     Ok(report)
 }

@@ -21,6 +21,7 @@ mod report;
 mod search;
 mod source;
 mod tile_folder;
+mod time_stamp;
 mod walk;
 mod witnesses;
 

@@ -121,6 +121,8 @@ pub struct Proven {
     #[serde(skip_serializing_if = "Option::is_none")]
     checkpoint: Option<ProvenCheckpoint>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    time_stamped_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     entry: Option<ProvenEntry>,
 }
 
@@ -170,6 +172,11 @@ impl Report {
             tree_size: checkpoint.tree_size.get(),
             root_hash: checkpoint.root_hash.to_string(),
         });
+    }
+
+    /// Records when a checkpoint existed, as an authority that is believed says.
+    pub fn prove_time(&mut self, time: String) {
+        self.proven.time_stamped_at = Some(time);
     }
 
     /// Records an entry, once its signature and its place in the log hold.

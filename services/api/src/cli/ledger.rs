@@ -232,6 +232,9 @@ pub(super) fn print(report: &CheckReport, witnesses: Option<&Witnessed>, json: b
         "checkpoints  {}, the newest covers {} entries",
         report.checkpoints, report.covered
     );
+    if report.time_stamps > 0 {
+        println!("time stamps  {} checkpoints", report.time_stamps);
+    }
     if let Some(witnesses) = witnesses {
         println!("witnesses    {}", witnesses.words());
     }

@@ -196,6 +196,7 @@ impl From<LedgerError> for Problem {
         match &error {
             LedgerError::NoSuchEntry { .. }
             | LedgerError::NoSuchCheckpoint { .. }
+            | LedgerError::NoTimeStamp { .. }
             | LedgerError::NoSuchJob
             | LedgerError::NoCheckpoint => Problem::new(kinds::NOT_FOUND, error.to_string()),
             LedgerError::PageSize { .. } | LedgerError::CasePageSize { .. } => {
@@ -222,7 +223,9 @@ impl From<LedgerError> for Problem {
                 "an earlier attempt with this key is not recorded to its end; try again for its answer",
             )
             .retry_after(LEDGER_RETRY_S),
-            LedgerError::JobPageSize { .. } => Problem::invalid("limit", error.to_string()),
+            LedgerError::JobPageSize { .. } | LedgerError::TimeStampPageSize { .. } => {
+                Problem::invalid("limit", error.to_string())
+            }
             LedgerError::Distance { .. } | LedgerError::TooNear { .. } => {
                 Problem::invalid("distance", error.to_string())
             }

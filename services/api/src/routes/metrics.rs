@@ -9,7 +9,7 @@ use actix_web::{HttpResponse, web};
 use crate::metrics::{Gauge, render};
 use crate::state::{AppState, SequencerStatus};
 use crate::work;
-use crate::{cosigning, time_stamps};
+use crate::{checkpoint_stamps, cosigning, time_stamps};
 
 /// Media type of the format.
 const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -75,6 +75,16 @@ async fn gauges(state: &Arc<AppState>) -> Vec<Gauge> {
             "retrace_time_stamp_failures",
             "Files for which the time-stamping authority gave no stamp in this process.",
             &time_stamps::FAILURES,
+        ),
+        count(
+            "retrace_checkpoint_time_stamps",
+            "Checkpoints that the time-stamping authority stamped for this process.",
+            &checkpoint_stamps::STAMPS,
+        ),
+        count(
+            "retrace_checkpoint_time_stamp_failures",
+            "Times that the time-stamping authority gave this process no stamp of a checkpoint.",
+            &checkpoint_stamps::FAILURES,
         ),
     ];
     // The rest is worth reading when the database is down.

@@ -18,6 +18,7 @@ mod scores;
 mod sdapi;
 mod soft_binding;
 mod tiles;
+mod time_stamps;
 mod uploads;
 mod variations;
 mod wire;
@@ -130,6 +131,12 @@ fn configure(config: &mut web::ServiceConfig) {
         ))
         .service(get("/v1/consistency", checkpoint::consistency))
         .service(get("/v1/public-key", checkpoint::public_key))
+        .service(get("/v1/checkpoints/time-stamps", time_stamps::list))
+        .service(get("/v1/checkpoints/{tree_size}", time_stamps::checkpoint))
+        .service(get(
+            "/v1/checkpoints/{tree_size}/time-stamp",
+            time_stamps::reply,
+        ))
         .service(get("/checkpoint", checkpoint::latest))
         .service(get("/tile/entries/{index:.*}", tiles::entries))
         .service(get("/tile/{level}/{index:.*}", tiles::hashes))

@@ -8,7 +8,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
     cases, checkpoint, edits, entries, export, generations, health, jobs, metrics, models, scores,
-    sdapi, soft_binding, tiles, variations,
+    sdapi, soft_binding, tiles, time_stamps, variations,
 };
 
 /// The interface's own description.
@@ -64,6 +64,9 @@ use super::{
         checkpoint::latest,
         checkpoint::consistency,
         checkpoint::public_key,
+        time_stamps::list,
+        time_stamps::checkpoint,
+        time_stamps::reply,
         tiles::hashes,
         tiles::entries,
         health::healthz,

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::workers::Workers;
 use super::{StartupError, Storage, storage};
+use crate::checkpoint_stamps::CheckpointStamper;
 use crate::config::{Config, Limits, Role};
 use crate::cosigning::Cosigner;
 use crate::credential_keys::CredentialKeys;
@@ -34,6 +35,7 @@ pub struct Services {
     cluster: Option<PrivateCluster>,
     sequencer: Option<RunningSequencer>,
     cosigner: Option<Box<Cosigner>>,
+    stamper: Option<Box<CheckpointStamper>>,
     /// Keeps the index of near matches fresh, where pictures are scored.
     near: Option<NearWatch>,
     stopping: watch::Sender<bool>,
@@ -81,6 +83,7 @@ impl Services {
         let cosigner = (!witnesses.witnesses().is_empty())
             .then(|| Cosigner::new(ledger.clone(), witnesses, config.witnesses.clone()))
             .map(Box::new);
+        let stamper = CheckpointStamper::new(ledger.clone(), &config.time_stamps).map(Box::new);
         let limits = &config.limits;
         let [generations, scores, uploads, event_streams] = turns(limits);
         let state = AppState {
@@ -88,7 +91,7 @@ impl Services {
             ledger: ledger.clone(),
             signer: keys.entries,
             credentials,
-            time_stamps: HttpAuthority::new(&config.time_stamps).map(Arc::new),
+            time_stamps: HttpAuthority::of_files(&config.time_stamps).map(Arc::new),
             watermarker,
             public_keys: keys.public,
             images,
@@ -115,6 +118,7 @@ impl Services {
             cluster,
             sequencer,
             cosigner,
+            stamper,
             near: None,
             stopping,
             workers: Workers::default(),
@@ -122,8 +126,8 @@ impl Services {
     }
 
     /// Starts what a service does beside answering, which a command that runs once has no use for: the
-    /// workers of this role, the asking of witnesses where checkpoints are published, and the reading of
-    /// new fingerprints where pictures are scored.
+    /// workers of this role, the asking of witnesses and of the time-stamping authority where checkpoints are
+    /// published, and the reading of new fingerprints where pictures are scored.
     pub(super) fn start_workers(&mut self) {
         if self.state.config.role != Role::Worker {
             self.near = Some(self.ledger.watch_near());
@@ -131,6 +135,10 @@ impl Services {
         if let (Some(cosigner), Some(sequencer)) = (self.cosigner.take(), &self.sequencer) {
             let (leading, stopping) = (sequencer.leading.clone(), self.state.stopping.clone());
             tokio::spawn(cosigner.run(leading, stopping));
+        }
+        if let (Some(stamper), Some(sequencer)) = (self.stamper.take(), &self.sequencer) {
+            let (leading, stopping) = (sequencer.leading.clone(), self.state.stopping.clone());
+            tokio::spawn(stamper.run(leading, stopping));
         }
         if self.state.config.role != Role::Api {
             self.workers = Workers::start(&self.state, &self.state.stopping);

@@ -9,11 +9,11 @@ use ledger::{Backup, CheckReport, Ledger, LedgerError, LedgerOptions};
 
 use super::StartupError;
 use crate::config::{Config, Role};
-use crate::cosigning;
 use crate::keys::{KeyPlace, Keys, Vault, write_public};
 use crate::native;
 use crate::signer::SignerClient;
 use crate::work::now_ms;
+use crate::{checkpoint_stamps, cosigning};
 use provenance::CheckpointSigner;
 
 /// Folder of the private cluster inside the native parts.
@@ -51,6 +51,7 @@ impl Storage {
         let (database_url, cluster) = database(config, &state).await?;
         let mut options = LedgerOptions::new(database_url, keys.public.clone());
         options.connections_max = config.database_connections_max;
+        options.time_stamps = Some(checkpoint_stamps::verify);
         if let Some(path) = &config.witnesses.witness_policy {
             let mut log = vec![keys.public.checkpoint.clone(), keys.checkpoint.verifier()];
             log.extend(
@@ -114,7 +115,8 @@ pub async fn restore(
     let store = CheckpointStore::new(state.join(CHECKPOINT_STORE));
     let kept: Vec<_> = store.read().await?.into_iter().collect();
     let (database_url, cluster) = database(config, &state).await?;
-    let options = LedgerOptions::new(database_url, keys.public);
+    let mut options = LedgerOptions::new(database_url, keys.public);
+    options.time_stamps = Some(checkpoint_stamps::verify);
     let restored = ledger::restore(&options, backup, &kept).await;
     if let Some(cluster) = cluster {
         cluster.stop().await?;

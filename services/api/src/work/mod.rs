@@ -6,6 +6,7 @@
 mod audit;
 mod batches;
 mod cases;
+mod checkpoint_stamps;
 mod conditions;
 mod error;
 mod export;
@@ -37,6 +38,7 @@ pub use cases::{
     CaseList, OpenedCase, add_case_note, case, case_picture, case_upload, close_case,
     erase_case_upload, examine_case, list_cases, may_change, open_case,
 };
+pub use checkpoint_stamps::{checkpoint, time_stamp, time_stamps};
 pub use conditions::Conditions;
 pub use error::WorkError;
 pub use export::{Export, ExportOrder, export};

@@ -70,6 +70,13 @@ pub enum Problem {
         /// What is wrong with the line.
         detail: String,
     },
+    /// A kept time stamp is not one of the checkpoint.
+    TimeStamp {
+        /// The checkpoint's tree size.
+        tree_size: TreeSize,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// A checkpoint's root is not that of the entries.
     Root {
         /// The checkpoint's tree size.
@@ -140,6 +147,10 @@ impl fmt::Display for Problem {
                 formatter,
                 "the cosignature of {witness} under the checkpoint of size {tree_size} does not verify: {detail}"
             ),
+            Self::TimeStamp { tree_size, detail } => write!(
+                formatter,
+                "the time stamp of the checkpoint of size {tree_size} does not verify: {detail}"
+            ),
             Self::Root {
                 tree_size,
                 computed,
@@ -167,6 +178,8 @@ pub struct CheckReport {
     pub nodes: u64,
     /// The number of checkpoints compared.
     pub checkpoints: u64,
+    /// The number of checkpoints with a time stamp.
+    pub time_stamps: u64,
     /// How many entries the newest checkpoint covers. Later ones were just recorded.
     pub covered: TreeSize,
     /// The keys that signed the entries, in the order in which they followed one another.

@@ -4,13 +4,14 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use crate::support::TestLog;
 
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 7] = [
     "entries",
     "nodes",
     "checkpoints",
     "perceptual_hashes",
     "watermarks",
     "cosignatures",
+    "checkpoint_time_stamps",
 ];
 
 /// Every way to change or remove rows of a table.
@@ -23,6 +24,8 @@ fn changes(table: &str) -> [String; 3] {
         "watermark_id"
     } else if table == "cosignatures" {
         "line"
+    } else if table == "checkpoint_time_stamps" {
+        "reply"
     } else {
         "envelope"
     };

@@ -27,4 +27,5 @@ mod sequencer;
 mod support;
 mod tamper;
 mod tiles;
+mod time_stamps;
 mod watermarks;
