@@ -1,18 +1,19 @@
 //! Verifying the whole ledger anew, from nothing but the entries.
 
+mod ahead;
+mod nodes;
 mod report;
+mod rows;
 
 use std::collections::BTreeMap;
-use std::num::NonZero;
-use std::thread;
 
-use provenance::merkle::{Appender, NewNode, empty_root, leaf_hash};
+use provenance::merkle::{Appender, empty_root};
 use provenance::{
-    CheckpointKeys, Digest, KeyHistory, LeafIndex, ProvenanceError, SignedCheckpoint, TreeSize,
-    VerifiedAhead, WitnessPolicy,
+    CheckpointKeys, Digest, KeyHistory, LeafIndex, SignedCheckpoint, TreeSize, WitnessPolicy,
 };
 use sqlx::PgConnection;
 
+use self::ahead::{Ahead, verify_ahead};
 pub use self::report::{CheckReport, CheckedCheckpointKey, CheckedKey, PROBLEMS_MAX, Problem};
 use crate::LedgerError;
 use crate::blocking::blocking;
@@ -21,30 +22,6 @@ use crate::entries::{Projection, digest, leaf_index_of, to_i64, tree_size_of};
 use crate::keys;
 use crate::search::TIMES_BLOCK_ENTRIES;
 use crate::time_stamps::TimeStampCheck;
-
-/// Entries that are held in memory at a time.
-const PAGE_ENTRIES: i64 = 512;
-
-/// One entry as it is stored.
-struct Stored {
-    leaf_index: i64,
-    leaf_hash: Vec<u8>,
-    envelope: Vec<u8>,
-    kind: String,
-    request_id: String,
-    image_index: i64,
-    client: String,
-    created_at_ms: i64,
-    image_sha256: Option<Vec<u8>>,
-    pixel_sha256: Option<Vec<u8>>,
-    model_name: Option<String>,
-    model_digest: Option<Vec<u8>>,
-    verdict: Option<String>,
-    prompt_commitment: Option<Vec<u8>>,
-    perceptual_hash: Option<Vec<u8>>,
-    perceptual_quality: Option<i16>,
-    watermark_id: Option<i64>,
-}
 
 /// The signed roots that the entries must give, by tree size.
 type SignedRoots = BTreeMap<TreeSize, Vec<Digest>>;
@@ -238,7 +215,7 @@ impl Check {
                    FROM checkpoint_time_stamps LEFT JOIN checkpoints USING (tree_size)
                    WHERE tree_size > $1 ORDER BY tree_size LIMIT $2"#,
                 last,
-                PAGE_ENTRIES
+                rows::PAGE_ENTRIES
             )
             .fetch_all(&mut *connection)
             .await?;
@@ -303,26 +280,26 @@ impl Check {
         }
     }
 
-    /// Verifies the entries from the first one up to the end or the first gap: while the signatures of a page
-    /// are verified, the next one is read.
+    /// Verifies the entries from the first one up to the end or the first gap. While the signatures of a page
+    /// are verified, the database compares the nodes of the page before it and reads the page after it.
     async fn walk(&mut self, connection: &mut PgConnection) -> Result<(), LedgerError> {
-        let mut page = load_page(connection, 0).await?;
-        while !page.is_empty() {
-            let first = self.appender.size().get();
-            let last = first + page.len() as u64;
-            // Sizes are unique, so this is at most one checkpoint for each entry of the page.
-            let first_size = to_i64(first + 1, "tree size")?;
-            let last_size = to_i64(last, "tree size")?;
-            self.load_checkpoints(connection, first_size, last_size)
-                .await?;
-            let verified = verify_ahead(page, &self.entry_keys);
-            let next = load_page(connection, to_i64(last, "leaf index")?);
-            let (verified, next) = tokio::try_join!(verified, next)?;
-            if !self.take_page(connection, verified).await? {
+        let mut rows = rows::load_page(connection, 0).await?;
+        let mut verified = Vec::new();
+        let mut begin = 0;
+        while !(rows.is_empty() && verified.is_empty()) {
+            begin += rows.len() as u64;
+            let next = verify_ahead(rows, self.entry_keys.clone());
+            let database = async {
+                let is_whole = self.take_page(connection, verified).await?;
+                let first = to_i64(begin, "leaf index")?;
+                Ok((is_whole, rows::load_page(connection, first).await?))
+            };
+            let (next, (is_whole, after)) = tokio::try_join!(next, database)?;
+            if !is_whole {
                 // What lies behind a gap was not looked at.
                 return Ok(());
             }
-            page = next;
+            (verified, rows) = (next, after);
         }
         self.compare_times(connection).await
     }
@@ -333,6 +310,12 @@ impl Check {
         connection: &mut PgConnection,
         page: Vec<Ahead>,
     ) -> Result<bool, LedgerError> {
+        let first = self.appender.size().get();
+        // Sizes are unique, so this is at most one checkpoint for each entry of the page.
+        let first_size = to_i64(first + 1, "tree size")?;
+        let last_size = to_i64(first + page.len() as u64, "tree size")?;
+        self.load_checkpoints(connection, first_size, last_size)
+            .await?;
         let mut nodes = Vec::new();
         let mut is_whole = true;
         for ahead in page {
@@ -346,7 +329,13 @@ impl Check {
             self.compare_roots();
             self.take_entry(leaf_index, ahead)?;
         }
-        self.compare_nodes(connection, &nodes).await?;
+        self.report.nodes += nodes.len() as u64;
+        for id in nodes::contradicted(connection, &nodes).await? {
+            self.report.add(Problem::Node {
+                level: id.level,
+                node_index: id.index,
+            });
+        }
         Ok(is_whole)
     }
 
@@ -366,47 +355,15 @@ impl Check {
                 leaf_index,
                 detail: error.to_string(),
             }),
-            Ok(entry) if !ahead.row.says(&Projection::of(&entry)?) => {
-                self.report.add(Problem::Column { leaf_index });
+            Ok(entry) => {
+                let says = match ahead.columns_agree {
+                    Some(known) => known,
+                    None => ahead.row.says(&Projection::of(&entry)?),
+                };
+                if !says {
+                    self.report.add(Problem::Column { leaf_index });
+                }
             }
-            Ok(_) => {}
-        }
-        Ok(())
-    }
-
-    async fn compare_nodes(
-        &mut self,
-        connection: &mut PgConnection,
-        nodes: &[NewNode],
-    ) -> Result<(), LedgerError> {
-        let levels: Vec<i16> = nodes.iter().map(|node| i16::from(node.id.level)).collect();
-        let indexes = nodes
-            .iter()
-            .map(|node| to_i64(node.id.index, "node index"))
-            .collect::<Result<Vec<_>, _>>()?;
-        let hashes: Vec<&[u8]> = nodes.iter().map(|node| &node.hash.as_bytes()[..]).collect();
-        let wrong = sqlx::query!(
-            r#"SELECT place AS "place!"
-               FROM unnest($1::smallint[], $2::bigint[], $3::bytea[])
-                    WITH ORDINALITY AS computed (level, node_index, hash, place)
-               LEFT JOIN nodes USING (level, node_index)
-               WHERE nodes.hash IS DISTINCT FROM computed.hash
-               ORDER BY place"#,
-            &levels,
-            &indexes,
-            &hashes as &[&[u8]]
-        )
-        .fetch_all(connection)
-        .await?;
-        self.report.nodes += nodes.len() as u64;
-        for row in wrong {
-            let place = usize::try_from(row.place - 1)
-                .expect("places are counted from 1 up to the length of an array");
-            let id = nodes[place].id;
-            self.report.add(Problem::Node {
-                level: id.level,
-                node_index: id.index,
-            });
         }
         Ok(())
     }
@@ -467,7 +424,7 @@ impl Check {
             r#"SELECT tree_size, count(*) OVER () AS "found!" FROM checkpoints
                WHERE tree_size > $1 ORDER BY tree_size LIMIT $2"#,
             to_i64(entries.get(), "tree size")?,
-            PAGE_ENTRIES
+            rows::PAGE_ENTRIES
         )
         .fetch_all(connection)
         .await?;
@@ -490,74 +447,5 @@ impl Check {
             .saturating_sub(listed);
         self.report.problems_left_out += unlisted;
         Ok(())
-    }
-}
-
-async fn load_page(connection: &mut PgConnection, first: i64) -> Result<Vec<Stored>, LedgerError> {
-    let rows = sqlx::query_as!(
-        Stored,
-        r#"SELECT leaf_index, leaf_hash, envelope, kind, request_id, image_index, client,
-                  created_at_ms, image_sha256, pixel_sha256, model_name, model_digest, verdict,
-                  prompt_commitment, hash AS "perceptual_hash?", quality AS "perceptual_quality?",
-                  watermark_id AS "watermark_id?"
-           FROM entries LEFT JOIN perceptual_hashes USING (leaf_index)
-                        LEFT JOIN watermarks USING (leaf_index)
-           WHERE leaf_index >= $1 ORDER BY leaf_index LIMIT $2"#,
-        first,
-        PAGE_ENTRIES
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows)
-}
-
-/// A row whose signature was verified, or not, before its turn.
-struct Ahead {
-    row: Stored,
-    leaf_hash: Digest,
-    verified: Result<VerifiedAhead, ProvenanceError>,
-}
-
-/// Verifies the signatures of a page on as many threads as there are cores. The answers come in their order.
-async fn verify_ahead(mut page: Vec<Stored>, keys: &KeyHistory) -> Result<Vec<Ahead>, LedgerError> {
-    let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let share = page.len().div_ceil(threads).max(1);
-    let mut shares = Vec::new();
-    while !page.is_empty() {
-        let rest = page.split_off(share.min(page.len()));
-        let (rows, keys) = (std::mem::replace(&mut page, rest), keys.clone());
-        shares.push(tokio::task::spawn_blocking(move || {
-            let ahead = |row: Stored| Ahead {
-                leaf_hash: leaf_hash(&row.envelope),
-                verified: keys.verify_ahead(&row.envelope),
-                row,
-            };
-            rows.into_iter().map(ahead).collect::<Vec<_>>()
-        }));
-    }
-    let mut verified = Vec::new();
-    for share in shares {
-        verified.extend(share.await.expect("verification does not panic"));
-    }
-    Ok(verified)
-}
-
-impl Stored {
-    /// Whether the columns say what the entry says.
-    fn says(&self, projection: &Projection) -> bool {
-        self.kind == projection.kind
-            && self.request_id == projection.request_id
-            && self.image_index == projection.image_index
-            && self.client == projection.client
-            && self.created_at_ms == projection.created_at_ms
-            && self.image_sha256 == projection.image_sha256
-            && self.pixel_sha256 == projection.pixel_sha256
-            && self.model_name == projection.model_name
-            && self.model_digest == projection.model_digest
-            && self.verdict == projection.verdict
-            && self.prompt_commitment == projection.prompt_commitment
-            && self.perceptual_hash.clone().zip(self.perceptual_quality)
-                == projection.perceptual_hash
-            && self.watermark_id == projection.watermark_id
     }
 }

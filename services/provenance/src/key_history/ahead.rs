@@ -19,6 +19,12 @@ impl VerifiedAhead {
     pub fn leaf_hash(&self) -> Hash {
         self.leaf_hash
     }
+
+    /// What it states, where the key that made it was known. Whether that key may sign at its place is not
+    /// known yet.
+    pub fn entry(&self) -> Option<&Entry> {
+        self.entry.as_ref()
+    }
 }
 
 impl KeyHistory {
