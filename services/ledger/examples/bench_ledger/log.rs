@@ -47,7 +47,7 @@ pub async fn write(
         .bind(checkpoint.sign(checkpoints)?.text())
         .execute(&mut connection)
         .await?;
-    sqlx::raw_sql("ANALYZE entries; ANALYZE nodes")
+    sqlx::raw_sql("ANALYZE entries; ANALYZE nodes; ANALYZE perceptual_hashes; ANALYZE watermarks")
         .execute(&mut connection)
         .await?;
     connection.close().await?;
@@ -64,7 +64,7 @@ async fn write_batch(
     let (mut envelopes, mut hashes, mut indexes) = (Vec::new(), Vec::new(), Vec::new());
     let (mut clients, mut requests, mut times) = (Vec::new(), Vec::new(), Vec::new());
     let (mut images, mut pixels, mut commitments) = (Vec::new(), Vec::new(), Vec::new());
-    let mut model = Vec::new();
+    let (mut likenesses, mut marks, mut model) = (Vec::new(), Vec::new(), Vec::new());
     for number in numbers {
         let (entry, _) = statement::numbered(number)?;
         let envelope = Envelope::sign(&entry, signer)?.to_bytes();
@@ -73,6 +73,15 @@ async fn write_batch(
         let provenance::Entry::Generation(entry) = entry else {
             return Err("the entries of the benchmark are generations".into());
         };
+        let hash_of_image = entry.details.as_ref().and_then(|it| it.perceptual_hash);
+        likenesses.push(
+            hash_of_image
+                .ok_or("an entry has a hash")?
+                .hash
+                .as_bytes()
+                .to_vec(),
+        );
+        marks.push(i64::try_from(number)?);
         indexes.push(i64::try_from(number)?);
         hashes.push(hash.as_bytes().to_vec());
         envelopes.push(envelope);
@@ -95,7 +104,7 @@ async fn write_batch(
                      $7::bytea[], $8::bytea[], $9::bytea[])
               AS batch (leaf_index, leaf_hash, envelope, request_id, client, time, image, pixel, commitment)",
     )
-    .bind(indexes)
+    .bind(&indexes)
     .bind(hashes)
     .bind(envelopes)
     .bind(requests)
@@ -108,6 +117,7 @@ async fn write_batch(
     .execute(&mut *transaction)
     .await?;
     insert_nodes(&mut transaction, &nodes).await?;
+    insert_marks(&mut transaction, &indexes, &likenesses, &marks).await?;
     transaction.commit().await?;
     Ok(())
 }
@@ -129,6 +139,31 @@ async fn insert_nodes(connection: &mut PgConnection, nodes: &[NewNode]) -> Resul
     .bind(levels)
     .bind(places)
     .bind(hashes)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What copies of the entries' images are found by.
+async fn insert_marks(
+    connection: &mut PgConnection,
+    indexes: &[i64],
+    hashes: &[Vec<u8>],
+    marks: &[i64],
+) -> Result<(), Failure> {
+    sqlx::query(
+        "INSERT INTO perceptual_hashes (leaf_index, hash, quality)
+         SELECT leaf_index, hash, 100 FROM unnest($1::bigint[], $2::bytea[]) AS batch (leaf_index, hash)",
+    )
+    .bind(indexes)
+    .bind(hashes)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "INSERT INTO watermarks (leaf_index, watermark_id) SELECT * FROM unnest($1::bigint[], $2::bigint[])",
+    )
+    .bind(indexes)
+    .bind(marks)
     .execute(connection)
     .await?;
     Ok(())

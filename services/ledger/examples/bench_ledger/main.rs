@@ -8,8 +8,8 @@
 //! 1. A log of `--log` signed entries is written, bypassing the queue: it only has to be there.
 //! 2. `--appenders` callers at once sign an entry each, append it, and go on when they have the bundle,
 //!    until there are `--entries` more. Every one waits for a published checkpoint.
-//! 3. The same rows go into a table of the same shape and indexes, 512 a transaction and nothing else:
-//!    what Postgres alone would do.
+//! 3. The same rows go into a table of the same shape and indexes, 512 a transaction and nothing else, the
+//!    tables of hashes and marks left out: what Postgres alone would do.
 //! 4. Pages of 100 are searched, the whole log is exported as NDJSON and verified anew.
 //!
 //! Prints one JSON object.

@@ -1,7 +1,14 @@
-//! The entries of the benchmark: generations by a model of as many files as the built-in generator has.
+//! The entries of the benchmark: generations by a model of as many files as the built-in generator has, with
+//! a perceptual hash and a watermark each, as the service records them.
+
+use std::collections::BTreeMap;
 
 use ledger::PromptSecret;
-use provenance::{Decimal, Digest, Entry, GenerationEntry, RecordedImage, RecordedModel, commit};
+use provenance::{
+    Decimal, Digest, Entry, GenerationDetails, GenerationEntry, NOISE_WATERMARK,
+    PerceptualAlgorithm, RecordedImage, RecordedModel, RecordedNoise, RecordedPerceptualHash,
+    RecordedTask, commit,
+};
 
 use crate::Failure;
 
@@ -39,11 +46,28 @@ pub fn numbered(number: u64) -> Result<(Entry, PromptSecret), Failure> {
         scheduler: "ddim".to_owned(),
         steps: 20,
         seed: number,
-        details: None,
+        details: Some(details(number, Digest::of(&salt))),
         guidance_scale: Decimal::from_f32(3.5)?,
         prompt_commitment: commit(&salt, PROMPT.as_bytes()),
         request_id,
     };
     let prompt = PROMPT.to_owned();
     Ok((Entry::Generation(entry), PromptSecret { salt, prompt }))
+}
+
+fn details(number: u64, hash: Digest) -> GenerationDetails {
+    GenerationDetails {
+        noise_source: RecordedNoise::ChaCha20,
+        initial_latents_sha256: None,
+        task: RecordedTask::TextToImage,
+        strength: None,
+        sources: Vec::new(),
+        watermark: format!("{NOISE_WATERMARK}{number:010x}"),
+        settings: BTreeMap::new(),
+        perceptual_hash: Some(RecordedPerceptualHash {
+            algorithm: PerceptualAlgorithm::Pdq,
+            hash,
+            quality: 100,
+        }),
+    }
 }
