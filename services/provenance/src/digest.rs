@@ -44,8 +44,7 @@ impl Digest {
 
     /// Writes the digits without asking for memory: an entry has more than a dozen digests.
     fn write_digits<'a>(&self, digits: &'a mut [u8; 2 * DIGEST_BYTES]) -> &'a str {
-        hex::encode_to_slice(self.0, digits).expect("two digits a byte");
-        std::str::from_utf8(digits).expect("hexadecimal digits are ASCII")
+        base16ct::lower::encode_str(&self.0, digits).expect("two digits a byte")
     }
 }
 
@@ -67,15 +66,15 @@ impl FromStr for Digest {
 
     /// Parses 64 lower-case hexadecimal digits and nothing else.
     fn from_str(text: &str) -> Result<Self, ProvenanceError> {
-        let is_upper_hex = |byte: u8| byte.is_ascii_uppercase();
         let mut bytes = [0; DIGEST_BYTES];
-        if text.bytes().any(is_upper_hex) || hex::decode_to_slice(text, &mut bytes).is_err() {
-            return Err(ProvenanceError::malformed(
+        // Without a branch for each digit: an entry has more than a dozen digests.
+        match base16ct::lower::decode(text, &mut bytes) {
+            Ok(decoded) if decoded.len() == DIGEST_BYTES => Ok(Self(bytes)),
+            _ => Err(ProvenanceError::malformed(
                 "digest",
                 "64 lower-case hexadecimal digits are needed",
-            ));
+            )),
         }
-        Ok(Self(bytes))
     }
 }
 
