@@ -84,8 +84,20 @@ fn a_service_with_its_keys_in_a_signer_loses_nothing_when_the_signer_is_killed()
     let client = service.client();
     let order = |seed: u64| json!({ "prompt": "a red heart", "seed": seed, "n": 2, "num_inference_steps": 2 });
     let made = client.generate(&order(1)).expect_ok();
+    let answers = json!({ "answers": true, "fault": null });
+    let health = client.get("/healthz").expect_ok();
+    assert_eq!(
+        (&health["status"], &health["signer"]),
+        (&json!("ok"), &answers)
+    );
 
     signer.kill();
+    // What was seen of it a moment ago is told again for a moment.
+    let killed = std::time::Instant::now();
+    while client.get("/healthz").expect_ok()["status"] == "ok" {
+        assert!(killed.elapsed().as_secs() < 30, "nobody misses the signer");
+        std::thread::yield_now();
+    }
     let refused = client.generate(&order(2));
     let said = refused.expect_problem(503, "signer-unavailable");
     assert!(said.contains("nothing was signed"), "{said}");
@@ -93,6 +105,14 @@ fn a_service_with_its_keys_in_a_signer_loses_nothing_when_the_signer_is_killed()
     let picture = tests::client::png_of(&made["data"][0]);
     let scored = client.score_png(&picture);
     scored.expect_problem(503, "signer-unavailable");
+    let health = client.get("/healthz").expect_ok();
+    assert_eq!(health["status"], "degraded", "{health}");
+    assert_eq!(
+        health["signer"],
+        json!({ "answers": false, "fault": "the signer does not answer" })
+    );
+    let page = client.get("/").text();
+    assert!(page.contains("the signer does not answer"), "{page}");
     // What is signed is still read and proven.
     let text = client.get("/checkpoint").text();
     assert!(text.lines().nth(1) == Some("2"), "{text}");
@@ -100,6 +120,9 @@ fn a_service_with_its_keys_in_a_signer_loses_nothing_when_the_signer_is_killed()
     let signer = Signer::start(folder.path());
     let again = client.generate(&order(2)).expect_ok();
     client.score_png(&picture).expect_ok();
+    while client.get("/healthz").expect_ok()["signer"] != answers {
+        std::thread::yield_now();
+    }
     let keys = std::fs::read_to_string(state.join("retrace.pub")).unwrap();
     let keys = PublicKeys::parse(&keys).unwrap();
     for (document, first) in [(&made, 0), (&again, 2)] {

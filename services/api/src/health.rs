@@ -33,6 +33,8 @@ pub struct Health {
     pub sandbox: SandboxBody,
     /// Who signs the files that are made.
     pub content_credentials: CredentialsBody,
+    /// Whether the signer answers that holds the entry key and the checkpoint key; null where they lie here.
+    pub signer: Option<SignerBody>,
     /// `running`, `elsewhere` (in another process) or `ended`.
     pub sequencer: String,
     /// What should be looked at.
@@ -90,6 +92,15 @@ pub struct SandboxBody {
     pub system_call_filter: bool,
 }
 
+/// A signer in another process.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct SignerBody {
+    /// Whether it answers as it should. While it does not, nothing can be signed: requests that need it are refused.
+    pub answers: bool,
+    /// What is wrong with it.
+    pub fault: Option<String>,
+}
+
 /// Who signs the files that are made (Content Credentials).
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct CredentialsBody {
@@ -141,10 +152,14 @@ fn gpu_missing(status: &ProviderStatus) -> bool {
     status.asked == Provider::Cuda && status.used != Provider::Cuda
 }
 
-/// Looks at the parts of the service. It reads no database: the queue is not looked at here, and
-/// `/readyz` says whether the database answers.
-#[must_use]
-pub fn health(state: &AppState) -> Health {
+/// Looks at the parts of the service, and asks the signer, where there is one, for at most `signer_wait_ms_max` and
+/// half a second. It reads no database: the queue is not looked at here, and `/readyz` says whether the database
+/// answers.
+pub async fn health(state: &AppState) -> Health {
+    let signer = match &state.signer_look {
+        Some(look) => Some(look.fault().await),
+        None => None,
+    };
     let provider = state.engine.provider_status();
     let generator = state.engine.generator().ok();
     let detector = state.engine.detector().ok();
@@ -171,6 +186,7 @@ pub fn health(state: &AppState) -> Health {
             "uploads are parsed without resource limits",
         ),
         missing(ended, "the sequencer has stopped: nothing is recorded"),
+        signer.flatten().map(str::to_owned),
     ]
     .into_iter()
     .flatten()
@@ -202,6 +218,10 @@ pub fn health(state: &AppState) -> Health {
         }),
         sandbox: state.confinement.into(),
         content_credentials: (&state.credentials).into(),
+        signer: signer.map(|fault| SignerBody {
+            answers: fault.is_none(),
+            fault: fault.map(str::to_owned),
+        }),
         sequencer: match sequencer {
             SequencerStatus::Running => "running",
             SequencerStatus::Elsewhere => "elsewhere",

@@ -15,6 +15,7 @@ use crate::kept_uploads::KeptUploads;
 use crate::request_id;
 use crate::runs::Runs;
 use crate::sandbox::{Confinement, Sandbox};
+use crate::signer::SignerLook;
 use crate::time_stamps::HttpAuthority;
 use crate::turns::{InFlight, Turns};
 use crate::watermarking::Watermarker;
@@ -42,6 +43,8 @@ pub struct AppState {
     pub ledger: Ledger,
     /// Signs entries.
     pub signer: EntrySigner,
+    /// Looks at whoever signs, where that is another process.
+    pub signer_look: Option<SignerLook>,
     /// Signs the files that are made.
     pub credentials: CredentialKeys,
     /// Stamps the signatures of files; none where no authority is configured.

@@ -32,7 +32,7 @@ pub(super) async fn show(visitor: Visitor) -> HttpResponse {
             level: Level::Bad,
             line: "The ledger does not answer.".to_owned(),
         },
-        None => health(&visitor.state, entries_recorded),
+        None => health(&visitor.state, entries_recorded).await,
     };
     let home = HomePage {
         frame: visitor.frame("Follow a picture back", Place::Home),
@@ -60,8 +60,8 @@ fn recent(recorded: &RecordedEntry) -> RecentEntry {
 }
 
 /// The state of the parts in one line; the worst of them decides the colour.
-fn health(state: &AppState, entries: u64) -> Health {
-    let health = crate::health::health(state);
+async fn health(state: &AppState, entries: u64) -> Health {
+    let health = crate::health::health(state).await;
     if *state.sequencer.borrow() == SequencerStatus::Ended {
         let line = "Nothing more is recorded: the sequencer has stopped. See the service's log.";
         return Health {

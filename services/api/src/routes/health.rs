@@ -22,7 +22,7 @@ pub(super) async fn healthz(state: web::Data<AppState>) -> HttpResponse {
     let queue = queue.ok().and_then(Result::ok).map(QueueBody::from);
     HttpResponse::Ok().json(Health {
         queue,
-        ..health(&state)
+        ..health(&state).await
     })
 }
 

@@ -30,6 +30,7 @@
 
 mod client;
 mod held;
+mod look;
 mod server;
 mod wire;
 
@@ -39,6 +40,7 @@ use std::str::FromStr;
 
 pub use client::SignerClient;
 pub use held::{HeldKeys, SignerRefusal};
+pub use look::SignerLook;
 pub use server::{RunningSigner, SignerError, SignerSocket};
 pub use wire::{FRAME_BYTES_MAX, KeyPurpose, MESSAGES_MAX, ToldKeys};
 

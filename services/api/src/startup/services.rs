@@ -21,7 +21,7 @@ use crate::kept_uploads::KeptUploads;
 use crate::keys::{self, Keys, Vault};
 use crate::metrics;
 use crate::sandbox::Sandbox;
-use crate::signer::KeyPurpose;
+use crate::signer::{KeyPurpose, SignerLook};
 use crate::state::{AppState, SequencerStatus};
 use crate::time_stamps::HttpAuthority;
 use crate::turns::{InFlight, Turns};
@@ -89,6 +89,11 @@ impl Services {
         let state = AppState {
             engine: Arc::new(engine),
             ledger: ledger.clone(),
+            signer_look: SignerLook::new(
+                &config.signer,
+                keys.entries.verifier(),
+                needed(config.role),
+            ),
             signer: keys.entries,
             credentials,
             time_stamps: HttpAuthority::of_files(&config.time_stamps).map(Arc::new),
@@ -185,13 +190,20 @@ impl Services {
     }
 }
 
-/// Whether somebody signs what this role needs: workers sign entries alone.
-fn check_signer(config: &Config, keys: &Keys) -> Result<(), StartupError> {
-    let needed: &[KeyPurpose] = match config.role {
+/// What a role needs signatures for: workers sign entries alone.
+fn needed(role: Role) -> &'static [KeyPurpose] {
+    match role {
         Role::Worker => &[KeyPurpose::Entries],
         Role::All | Role::Api => &[KeyPurpose::Entries, KeyPurpose::Checkpoints],
-    };
-    match needed.iter().find(|purpose| !keys.sign_for(**purpose)) {
+    }
+}
+
+/// Whether somebody signs what this role needs.
+fn check_signer(config: &Config, keys: &Keys) -> Result<(), StartupError> {
+    match needed(config.role)
+        .iter()
+        .find(|purpose| !keys.sign_for(**purpose))
+    {
         Some(purpose) => Err(StartupError::NotSigned { purpose: *purpose }),
         None => Ok(()),
     }
