@@ -6,7 +6,7 @@ use api::config::{Config, EngineOptions};
 use api::startup::{CHECKPOINT_STORE, Storage};
 use clap::{Args, Subcommand};
 use ledger::sequencer::Sequencer;
-use ledger::{CheckReport, LedgerError};
+use ledger::{CheckReport, CheckedCheckpointKey, CheckedKey, LedgerError};
 use provenance::Digest;
 use serde_json::json;
 
@@ -215,6 +215,35 @@ async fn adopt(compared: Option<Digest>, json: bool, state: &StateArgs) -> Outco
     Ok(())
 }
 
+/// A key, with the entries that it signs.
+fn key_line(key: &CheckedKey) -> String {
+    let mut line = match key.until {
+        Some(until) => format!("{}, entries {} to {until}", key.key, key.from),
+        None => format!("{}, from entry {} on", key.key, key.from),
+    };
+    if let Some(since) = key.revoked_since {
+        line += &format!(", revoked from entry {since} on");
+    }
+    line
+}
+
+/// A key, with the sizes of the trees whose checkpoints it signs.
+fn checkpoint_key_line(key: &CheckedCheckpointKey) -> String {
+    let mut line = match key.until {
+        Some(until) => format!("{}, of {} to {until} entries", key.key, key.from),
+        None => format!("{}, from {} entries on", key.key, key.from),
+    };
+    if let Some(until_ms) = key.signs_along_until_ms {
+        let until_s = i64::try_from(until_ms / 1_000).ok();
+        let until = until_s.and_then(credentials::rfc3339).unwrap_or_default();
+        line += &format!(", beside the next one until {until}");
+    }
+    if let Some(since) = key.revoked_since {
+        line += &format!(", revoked where it alone signed over entry {since}");
+    }
+    line
+}
+
 pub(super) fn print(report: &CheckReport, witnesses: Option<&Witnessed>, json: bool) -> Outcome {
     if json {
         let mut value = serde_json::to_value(report).map_err(Failure::work)?;
@@ -237,6 +266,12 @@ pub(super) fn print(report: &CheckReport, witnesses: Option<&Witnessed>, json: b
     }
     if let Some(witnesses) = witnesses {
         println!("witnesses    {}", witnesses.words());
+    }
+    for key in &report.entry_keys {
+        println!("entry key    {}", key_line(key));
+    }
+    for key in &report.checkpoint_keys {
+        println!("checkpoint key  {}", checkpoint_key_line(key));
     }
     for problem in &report.problems {
         println!("problem: {problem}");

@@ -1,6 +1,8 @@
 //! `/ledger`
 
-use ::ledger::{EntryFilter, Page, Scope};
+use std::collections::BTreeMap;
+
+use ::ledger::{EntryFilter, Order, Page, Scope};
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError, web};
 use provenance::LeafIndex;
@@ -9,8 +11,9 @@ use super::search::{DigestOf, SearchFields};
 use super::view::{LedgerPage, Place};
 use super::visitor::{PageError, Visitor, shown};
 use super::{present, respond};
-use crate::problem::Problem;
-use crate::work::{self, WorkError};
+use crate::problem::{Problem, kinds};
+use crate::routes;
+use crate::work::{self, ExportOrder, WorkError};
 
 /// Rows of one page.
 const ROWS: u32 = 50;
@@ -28,7 +31,9 @@ pub(super) async fn show(
         checkpoint: None,
         next: None,
         first: fields.after().is_some().then(|| fields.link(None, None)),
+        exports: Vec::new(),
         keys: Vec::new(),
+        checkpoint_keys: Vec::new(),
         problem: None,
     };
     let history = match work::key_history(&visitor.state).await {
@@ -37,6 +42,8 @@ pub(super) async fn show(
     };
     page.search = fields.form(history.keys());
     page.keys = history.keys().iter().map(present::signing_key).collect();
+    let checkpoint_keys = history.checkpoints().keys().iter();
+    page.checkpoint_keys = checkpoint_keys.map(present::checkpoint_key).collect();
     let filter = match fields.parse() {
         Ok(filter) => filter,
         Err(problem) => return Ok(refuse(page, &problem)),
@@ -52,11 +59,38 @@ pub(super) async fn show(
                 })
                 .collect();
             page.checkpoint = found.checkpoint.as_ref().map(present::checkpoint);
+            if let (Some(head), false) = (&page.checkpoint, page.rows.is_empty()) {
+                page.exports = fields.exports(by, head.tree_size);
+            }
             page.next = found.next.map(|next| fields.link(Some(next.get()), by));
             Ok(respond::page(StatusCode::OK, &page))
         }
         Err(error) => Ok(refuse(page, &Problem::from(error))),
     }
+}
+
+/// Everything that a search finds, as a file with a signed end.
+pub(super) async fn export(
+    visitor: Visitor,
+    query: web::Query<BTreeMap<String, String>>,
+) -> Result<HttpResponse, PageError> {
+    visitor.require(Scope::Audit)?;
+    let order = export_order(query.into_inner()).map_err(|problem| visitor.refuse(problem))?;
+    let answer = routes::export_answer(&visitor.state, order).await;
+    answer.map_err(|problem| visitor.refuse(problem))
+}
+
+fn export_order(mut parameters: BTreeMap<String, String>) -> Result<ExportOrder, Problem> {
+    let terms = routes::ExportTerms::take(&mut parameters)?;
+    let unreadable = |detail: String| Problem::new(kinds::INVALID_REQUEST, detail);
+    let text =
+        serde_urlencoded::to_string(&parameters).map_err(|error| unreadable(error.to_string()))?;
+    let fields: SearchFields =
+        serde_urlencoded::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+    // Refuses a digest that is none.
+    fields.parse()?;
+    let conditions = fields.all_conditions()?;
+    Ok(terms.order(conditions.filter(Order::Descending)?, conditions.stated()))
 }
 
 /// Shows the form again, with the reason beside the field that was refused where there is one.

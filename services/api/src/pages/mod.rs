@@ -57,6 +57,7 @@ pub fn configure(config: &mut ServiceConfig) {
         .service(form("/cases/{id}/close", web::post().to(case::close)))
         .service(form("/cases/{id}/erase", web::post().to(case::erase)))
         .service(page("/ledger", ledger::show, None))
+        .service(page("/ledger/export", ledger::export, None))
         .service(page("/ledger/{index}", entry::show, None))
         .service(page(
             "/sign-in",

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use jiff::fmt::strtime;
 use provenance::{
-    Digest, Entry, EntryKey, GenerationEntry, LeafIndex, RecordedVerdict, ScoreEntry,
-    SignedCheckpoint,
+    CheckpointKey, Digest, Entry, EntryKey, GenerationEntry, LeafIndex, RecordedVerdict,
+    ScoreEntry, SignedCheckpoint,
 };
 
 use super::view::{CheckpointView, Command, EntryRow, Fact, Part, SigningKey, TakenBack, Time};
@@ -274,6 +274,26 @@ pub(super) fn signing_key(key: &EntryKey) -> SigningKey {
                     format!("revoked from entry {since} on ({reason}); what it signed stays valid")
                 }
             }
+        }),
+    }
+}
+
+/// A key with the checkpoints that it signs.
+pub(super) fn checkpoint_key(key: &CheckpointKey) -> SigningKey {
+    let from = key.from;
+    let along = |until_ms| format!("; beside the next one until {}", time(until_ms).text);
+    SigningKey {
+        name: key.verifier.key_id(),
+        validity: match key.until {
+            Some(until) => {
+                let along = key.signs_along_until_ms.map(along).unwrap_or_default();
+                format!("signed checkpoints of {from} to {until} entries{along}")
+            }
+            None => format!("signs checkpoints from {from} entries on"),
+        },
+        revoked: key.revocation.as_ref().map(|revocation| {
+            let (since, reason) = (revocation.since, &revocation.reason);
+            format!("revoked: checkpoints over entry {since} that it alone signed are not to be believed ({reason})")
         }),
     }
 }

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use provenance::{Digest, EntryKey, NEAR_DISTANCE_MAX};
 use serde::{Deserialize, Serialize};
 
-use super::view::{Choice, SearchForm};
+use super::view::{Choice, ExportLink, SearchForm};
 use crate::problem::Problem;
 use crate::work::Conditions;
 
@@ -83,14 +83,33 @@ impl SearchFields {
         self.digest.trim().to_ascii_lowercase().parse().ok()
     }
 
-    /// The conditions without the digest.
+    /// The filter of the conditions without the digest.
     pub(super) fn parse(&self) -> Result<EntryFilter, Problem> {
+        Ok(self.conditions()?.filter(Order::Descending)?)
+    }
+
+    /// All conditions, for an export: a digest is that of a file where it was not found to be of pixels.
+    pub(super) fn all_conditions(&self) -> Result<Conditions, Problem> {
+        let digest = self.digest().map(|digest| digest.to_string());
+        let (image_sha256, pixel_sha256) = match self.by {
+            Some(DigestOf::Pixels) => (None, digest),
+            Some(DigestOf::File) | None => (digest, None),
+        };
+        Ok(Conditions {
+            image_sha256,
+            pixel_sha256,
+            ..self.conditions()?
+        })
+    }
+
+    /// The conditions without the digest.
+    fn conditions(&self) -> Result<Conditions, Problem> {
         if !self.digest.trim().is_empty() && self.digest().is_none() {
             let detail = "a digest has 64 hexadecimal digits";
             return Err(Problem::invalid("digest", detail));
         }
         let (perceptual_hash, near_entry) = self.like()?;
-        let conditions = Conditions {
+        Ok(Conditions {
             created_from_ms: time("from", &self.from)?,
             created_until_ms: time("to", &self.to)?,
             kind: text(&self.kind),
@@ -107,8 +126,7 @@ impl SearchFields {
             perceptual_hash,
             near_entry,
             ..Conditions::default()
-        };
-        Ok(conditions.filter(Order::Descending)?)
+        })
     }
 
     fn prompt(&self) -> Result<Option<String>, Problem> {
@@ -211,6 +229,29 @@ impl SearchFields {
     }
 }
 
+/// The encodings of exports, as the address spells them, with their names on the page.
+const ENCODINGS: [(&str, &str); 3] = [("ndjson", "NDJSON"), ("csv", "CSV"), ("parquet", "Parquet")];
+
+impl SearchFields {
+    /// Addresses under which everything that this search finds under a checkpoint is downloaded.
+    pub(super) fn exports(&self, by: Option<DigestOf>, tree_size: u64) -> Vec<ExportLink> {
+        let fields = Self {
+            after: None,
+            by,
+            ..self.clone()
+        };
+        let query = serde_urlencoded::to_string(&fields).unwrap_or_default();
+        let between = if query.is_empty() { "" } else { "&" };
+        let link = |(encoding, label): (&str, &'static str)| ExportLink {
+            label,
+            address: format!(
+                "/ledger/export?{query}{between}encoding={encoding}&tree_size={tree_size}"
+            ),
+        };
+        ENCODINGS.into_iter().map(link).collect()
+    }
+}
+
 fn text(field: &str) -> Option<String> {
     let field = field.trim();
     (!field.is_empty()).then(|| field.to_owned())
@@ -292,6 +333,18 @@ mod tests {
         );
         // The form sends its distance with every search.
         assert_eq!(near("kind=score&distance=31"), None);
+    }
+
+    #[test]
+    fn an_export_has_the_conditions_of_the_search_and_no_page() {
+        let digest = "ab".repeat(32);
+        let fields = fields(&format!("client=a%26b&digest={digest}&distance=31&after=9"));
+        let links = fields.exports(Some(DigestOf::Pixels), 12);
+        let expected = format!(
+            "/ledger/export?client=a%26b&digest={digest}&distance=31&by=pixels&encoding=csv&tree_size=12"
+        );
+        assert_eq!(links[1].address, expected);
+        assert_eq!(fields.all_conditions().unwrap().image_sha256, Some(digest));
     }
 
     #[test]

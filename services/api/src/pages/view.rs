@@ -382,16 +382,26 @@ pub(crate) struct LedgerPage {
     pub(crate) search: SearchForm,
     pub(crate) rows: Vec<EntryRow>,
     pub(crate) checkpoint: Option<CheckpointView>,
+    /// Where all that was found is downloaded.
+    pub(crate) exports: Vec<ExportLink>,
     /// Address of the next page.
     pub(crate) next: Option<String>,
     /// Address of the first page when this is a later one.
     pub(crate) first: Option<String>,
     /// Which key signs which entries.
     pub(crate) keys: Vec<SigningKey>,
+    /// Which key signs which checkpoints.
+    pub(crate) checkpoint_keys: Vec<SigningKey>,
     pub(crate) problem: Option<Problem>,
 }
 
-/// A key that signs entries.
+/// One encoding of the results of a search.
+pub(crate) struct ExportLink {
+    pub(crate) label: &'static str,
+    pub(crate) address: String,
+}
+
+/// A key that signs entries, or checkpoints.
 pub(crate) struct SigningKey {
     pub(crate) name: String,
     pub(crate) validity: String,

@@ -1,12 +1,13 @@
 //! `GET /v1/entries/export`: all entries of a search in one file with a signed manifest.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, web};
 use futures_util::stream::unfold;
-use ledger::Scope;
+use ledger::{EntryFilter, Scope};
 use provenance::{ExportEncoding, TreeSize};
 use tokio::sync::Semaphore;
 
@@ -48,7 +49,17 @@ pub(super) async fn export(
     query: web::Query<BTreeMap<String, String>>,
 ) -> Result<HttpResponse, Problem> {
     caller.require(Scope::Audit)?;
-    let order = parse(query.into_inner())?;
+    export_answer(&state, parse(query.into_inner())?).await
+}
+
+/// The export as it is made, page by page.
+///
+/// # Errors
+/// When too many run already, or there is no such checkpoint.
+pub(crate) async fn export_answer(
+    state: &Arc<AppState>,
+    order: ExportOrder,
+) -> Result<HttpResponse, Problem> {
     let (media_type, file_name) = match order.encoding {
         ExportEncoding::Ndjson => ("application/x-ndjson", "retrace-entries.ndjson"),
         ExportEncoding::Csv => ("text/csv; charset=utf-8", "retrace-entries.csv"),
@@ -58,7 +69,7 @@ pub(super) async fn export(
         let detail = format!("{EXPORTS_RUNNING_MAX} exports (exports_running_max) run already");
         Problem::new(kinds::OVERLOADED, detail).retry_after(RETRY_S)
     })?;
-    let pages = work::export(&state, order, permit).await?;
+    let pages = work::export(state, order, permit).await?;
     // An error in the middle breaks the answer off: the problem is logged, and the manifest is missing.
     let body = unfold(pages, |mut pages| async move {
         let page = pages.recv().await?;
@@ -75,23 +86,55 @@ pub(super) async fn export(
         .streaming(Box::pin(body)))
 }
 
-fn parse(mut parameters: BTreeMap<String, String>) -> Result<ExportOrder, Problem> {
-    let encoding = match parameters.remove("encoding").as_deref() {
-        None | Some("ndjson") => ExportEncoding::Ndjson,
-        Some("csv") => ExportEncoding::Csv,
-        Some("parquet") => ExportEncoding::Parquet,
-        Some(_) => {
-            return Err(Problem::invalid(
-                "encoding",
-                "encoding must be ndjson, csv or parquet",
-            ));
+/// What is asked of an export beside the conditions of its search.
+pub(crate) struct ExportTerms {
+    encoding: ExportEncoding,
+    tree_size: Option<TreeSize>,
+}
+
+impl ExportTerms {
+    /// Takes them out of the parameters of a request.
+    ///
+    /// # Errors
+    /// Names the parameter that means nothing.
+    pub(crate) fn take(parameters: &mut BTreeMap<String, String>) -> Result<Self, Problem> {
+        let encoding = match parameters.remove("encoding").as_deref() {
+            None | Some("ndjson") => ExportEncoding::Ndjson,
+            Some("csv") => ExportEncoding::Csv,
+            Some("parquet") => ExportEncoding::Parquet,
+            Some(_) => {
+                let detail = "encoding must be ndjson, csv or parquet";
+                return Err(Problem::invalid("encoding", detail));
+            }
+        };
+        let tree_size = parameters
+            .remove("tree_size")
+            .map(|text| text.parse().map(TreeSize::new))
+            .transpose()
+            .map_err(|_| Problem::invalid("tree_size", "tree_size must be a number"))?;
+        Ok(Self {
+            encoding,
+            tree_size,
+        })
+    }
+
+    /// The order for a search with this filter, whose conditions the manifest states so.
+    pub(crate) fn order(
+        self,
+        filter: EntryFilter,
+        conditions: BTreeMap<String, String>,
+    ) -> ExportOrder {
+        ExportOrder {
+            encoding: self.encoding,
+            filter,
+            conditions,
+            tree_size: self.tree_size,
         }
-    };
-    let tree_size = parameters
-        .remove("tree_size")
-        .map(|text| text.parse().map(TreeSize::new))
-        .transpose()
-        .map_err(|_| Problem::invalid("tree_size", "tree_size must be a number"))?;
+    }
+}
+
+fn parse(mut parameters: BTreeMap<String, String>) -> Result<ExportOrder, Problem> {
+    let terms = ExportTerms::take(&mut parameters)?;
     if let Some(name) = PAGE_PARAMETERS
         .into_iter()
         .find(|name| parameters.contains_key(*name))
@@ -104,12 +147,7 @@ fn parse(mut parameters: BTreeMap<String, String>) -> Result<ExportOrder, Proble
         serde_urlencoded::to_string(&parameters).map_err(|error| unreadable(error.to_string()))?;
     let query: EntryQuery =
         serde_urlencoded::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
-    Ok(ExportOrder {
-        encoding,
-        filter: query.filter()?,
-        conditions: parameters,
-        tree_size,
-    })
+    Ok(terms.order(query.filter()?, parameters))
 }
 
 #[cfg(test)]

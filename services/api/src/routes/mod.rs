@@ -23,6 +23,8 @@ mod uploads;
 mod variations;
 mod wire;
 
+pub(crate) use export::{ExportTerms, export_answer};
+
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};

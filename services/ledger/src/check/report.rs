@@ -225,6 +225,8 @@ pub struct CheckedCheckpointKey {
     pub from: TreeSize,
     /// The largest one; none while it signs.
     pub until: Option<TreeSize>,
+    /// Until when it signs beside the key that follows, in milliseconds since 1970 UTC; none where none follows.
+    pub signs_along_until_ms: Option<u64>,
     /// The first entry that no checkpoint may cover which it signed alone; none while it is not revoked.
     pub revoked_since: Option<LeafIndex>,
 }
@@ -235,6 +237,7 @@ impl CheckedCheckpointKey {
             key: key.verifier.key_id(),
             from: key.from,
             until: key.until,
+            signs_along_until_ms: key.signs_along_until_ms,
             revoked_since: key.revocation.as_ref().map(|revocation| revocation.since),
         }
     }
