@@ -10,16 +10,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ledger::cluster::{ClusterOptions, PrivateCluster};
-use ledger::sequencer::{Sequencer, SequencerOptions};
+use ledger::sequencer::{CheckpointSigners, Sequencer, SequencerOptions};
 use ledger::{Ledger, LedgerError, LedgerOptions};
-use provenance::{LeafIndex, SignedCheckpoint};
+use provenance::{
+    CheckpointKeySuccessionEntry, CheckpointSigner, CheckpointVerifier, Entry, Envelope,
+    KeyRequest, LeafIndex, SignedCheckpoint, TreeSize,
+};
 
 use crate::cluster::{kill_server, temporary_folder};
 use crate::random::{Random, from_environment};
-use crate::support::{Running, TestLog, binaries, checkpoint_signer, numbered, public_keys};
+use crate::support::{
+    ORIGIN, Running, TestLog, binaries, checkpoint_signer, entry_signer, numbered, public_keys,
+};
 
 /// Tells a child process of a test where to work.
 const CHILD: &str = "LEDGER_TEST_FAULTS";
@@ -36,20 +41,42 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 /// The longest time between the last acknowledgement that was counted and the kill: a few batches.
 const JITTER_MS: u64 = 60;
 
-/// Where everything of a run lies.
-struct Place(PathBuf);
+/// Tells it to change the checkpoint key again and again.
+const CHANGES_KEYS: &str = "LEDGER_TEST_FAULTS_CHANGES_KEYS";
+/// A log holds little more statements about keys than these.
+const KEYS_MAX: u64 = 60;
+/// Kills of one log whose key changes: each sees one change or two.
+const KILLS_OF_A_LOG: u64 = 20;
+/// How soon after one change of the key the next one is tried.
+const CHANGE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Where everything of a run lies, and whether the checkpoint key changes in it.
+struct Place {
+    folder: PathBuf,
+    changes_keys: bool,
+}
 
 impl Place {
     fn cluster(&self) -> ClusterOptions {
-        ClusterOptions::new(binaries(), self.0.join("postgres"))
+        ClusterOptions::new(binaries(), self.folder.join("postgres"))
     }
 
     fn store(&self) -> PathBuf {
-        self.0.join("store")
+        self.folder.join("store")
     }
 
     fn acknowledgements(&self) -> PathBuf {
-        self.0.join("acknowledgements")
+        self.folder.join("acknowledgements")
+    }
+
+    /// The changes of the key that were acknowledged: which key follows, and where the log says so.
+    fn changes(&self) -> PathBuf {
+        self.folder.join("changes")
+    }
+
+    /// A line for each change that somebody began.
+    fn begun(&self) -> PathBuf {
+        self.folder.join("begun")
     }
 
     async fn connect(&self, cluster: &PrivateCluster) -> Ledger {
@@ -75,7 +102,8 @@ impl Place {
             lease_duration: LEASE,
             ..SequencerOptions::default()
         };
-        Sequencer::with_options(ledger.clone(), checkpoint_signer(), self.store(), options)
+        let signers = CheckpointSigners::from(checkpoint_signer()).or_find(signer_of);
+        Sequencer::with_options(ledger.clone(), signers, self.store(), options)
     }
 
     /// Starts a service that appends until it is killed.
@@ -86,8 +114,9 @@ impl Place {
                 "faults::child_appends_until_it_is_killed",
                 "--nocapture",
             ])
-            .env(CHILD, &self.0)
+            .env(CHILD, &self.folder)
             .env(FIRST, first.to_string())
+            .env(CHANGES_KEYS, u8::from(self.changes_keys).to_string())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -98,6 +127,18 @@ impl Place {
     fn acknowledged(&self) -> usize {
         let text = fs::read_to_string(self.acknowledgements()).unwrap_or_default();
         text.lines().count()
+    }
+
+    /// Waits until somebody begins to change the key.
+    async fn until_a_change_begins(&self, service: &mut Child) {
+        let begun = || fs::read_to_string(self.begun()).unwrap_or_default().len();
+        let before = begun();
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        while begun() == before {
+            let ended = service.try_wait().unwrap();
+            assert_eq!(ended, None, "the service ended by itself");
+            look.tick().await;
+        }
     }
 
     /// Waits until the service has acknowledged so many more.
@@ -115,6 +156,68 @@ impl Place {
     }
 }
 
+/// The checkpoint key of this number; the first one is that of all tests.
+fn numbered_signer(number: u64) -> CheckpointSigner {
+    if number == 0 {
+        return checkpoint_signer();
+    }
+    let mut seed = [77; 32];
+    seed[..8].copy_from_slice(&number.to_le_bytes());
+    CheckpointSigner::from_seed(ORIGIN, seed).unwrap()
+}
+
+/// The signer of a key that the log names.
+fn signer_of(key: &CheckpointVerifier) -> Option<CheckpointSigner> {
+    let mut signers = (0..KEYS_MAX).map(numbered_signer);
+    signers.find(|signer| signer.verifier() == *key)
+}
+
+/// Names another checkpoint key again and again, as an operator would who is killed in the middle: each time it asks
+/// the log how far it is, and notes what was acknowledged.
+async fn change_keys(ledger: Ledger, place: Place) {
+    let open = |path| {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap()
+    };
+    let (mut changes, mut begun) = (open(place.changes()), open(place.begun()));
+    let mut pace = tokio::time::interval(CHANGE_INTERVAL);
+    loop {
+        pace.tick().await;
+        let Ok(history) = ledger.key_history().await else {
+            continue;
+        };
+        let number = history.checkpoints().keys().len() as u64;
+        if number == KEYS_MAX {
+            return;
+        }
+        let (old, new) = (numbered_signer(number - 1), numbered_signer(number));
+        let request = KeyRequest {
+            request_id: format!("change {number}"),
+            created_at_ms: 1_700_000_900_000,
+            client: "operator".to_owned(),
+        };
+        // Every other key signs along for a while that is over before the next change.
+        let along_ms = if number.is_multiple_of(2) { 0 } else { 40 };
+        let until_ms = now_ms() + along_ms;
+        let change = CheckpointKeySuccessionEntry::new(request, &old, &new, until_ms).unwrap();
+        let entry = Entry::CheckpointKeySuccession(change);
+        let envelope = Envelope::sign(&entry, &entry_signer()).unwrap();
+        begun.write_all(b"begun\n").unwrap();
+        if let Ok(appended) = ledger.append(&envelope, None).await {
+            let line = format!("{number} {}\n", appended.leaf_index);
+            changes.write_all(line.as_bytes()).unwrap();
+        }
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
 /// Not a test of its own: the service that [`kills_at_random_points_lose_nothing`] kills.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child_appends_until_it_is_killed() {
@@ -122,7 +225,10 @@ async fn child_appends_until_it_is_killed() {
         return;
     };
     let first = usize::try_from(from_environment(FIRST, 0)).unwrap();
-    let place = Place(folder.into());
+    let place = Place {
+        folder: folder.into(),
+        changes_keys: from_environment(CHANGES_KEYS, 0) == 1,
+    };
     let cluster = loop {
         match PrivateCluster::start_or_attach(&place.cluster()).await {
             Ok(cluster) => break cluster,
@@ -138,6 +244,9 @@ async fn child_appends_until_it_is_killed() {
         .unwrap();
     let acknowledgements = Arc::new(acknowledgements);
     let next = Arc::new(AtomicUsize::new(first));
+    if place.changes_keys {
+        tokio::spawn(change_keys(ledger.clone(), place));
+    }
     for _ in 0..APPENDERS {
         let (ledger, next) = (ledger.clone(), Arc::clone(&next));
         let acknowledgements = Arc::clone(&acknowledgements);
@@ -191,10 +300,28 @@ fn promises(place: &Place) -> (BTreeMap<usize, LeafIndex>, BTreeSet<String>) {
 #[tokio::test]
 async fn kills_at_random_points_lose_nothing() {
     let kills = from_environment("RETRACE_FAULT_KILLS", KILLS);
+    kill_at_random_points(kills, false).await;
+}
+
+#[tokio::test]
+async fn kills_in_the_middle_of_changes_of_the_checkpoint_key_lose_nothing_and_halve_no_change() {
+    // A log holds so many changes only, so that there are several.
+    let mut kills = from_environment("RETRACE_FAULT_KILLS", KILLS).div_ceil(5);
+    while kills > 0 {
+        let of_this_log = kills.min(KILLS_OF_A_LOG);
+        kill_at_random_points(of_this_log, true).await;
+        kills -= of_this_log;
+    }
+}
+
+async fn kill_at_random_points(kills: u64, changes_keys: bool) {
     let seed = from_environment("RETRACE_FAULT_SEED", 1);
     let mut random = Random::new(seed);
     let folder = temporary_folder();
-    let place = Place(folder.path().to_owned());
+    let place = Place {
+        folder: folder.path().to_owned(),
+        changes_keys,
+    };
     // Held all the time, so that killed services leave the server to somebody.
     let cluster = PrivateCluster::start_or_attach(&place.cluster())
         .await
@@ -206,6 +333,9 @@ async fn kills_at_random_points_lose_nothing() {
     for _ in 0..kills {
         let more = usize::try_from(1 + random.below(3 * APPENDERS as u64)).unwrap();
         place.until_acknowledged(more, &mut service).await;
+        if changes_keys {
+            place.until_a_change_begins(&mut service).await;
+        }
         // Not to wait for anything, but to hit every step of a batch.
         let jitter = Duration::from_millis(random.below(JITTER_MS));
         let _ = tokio::time::timeout(jitter, std::future::pending::<()>()).await;
@@ -230,7 +360,44 @@ async fn kills_at_random_points_lose_nothing() {
         "{of_service} kills of the service and {of_postgres} of postgres (seed {seed}): \
          {acknowledged} acknowledged entries, none lost, no gap, no duplicate, no inconsistent checkpoint"
     );
+    if changes_keys {
+        check_changes(&place, &cluster).await;
+    }
     cluster.stop().await.unwrap();
+}
+
+/// Every acknowledged change stands where it was said to be, and each key follows the one before it once. A change that a
+/// kill had broken off was recorded whole all the same, or tried again.
+async fn check_changes(place: &Place, cluster: &PrivateCluster) {
+    let ledger = place.connect(cluster).await;
+    let history = ledger.key_history().await.unwrap();
+    let keys = history.checkpoints().keys();
+    for (number, key) in (0..).zip(keys) {
+        assert_eq!(key.verifier, numbered_signer(number).verifier());
+        let next = keys.get(usize::try_from(number).unwrap() + 1);
+        // A key signs the trees up to the entry that names the next one.
+        assert_eq!(
+            key.until,
+            next.map(|next| TreeSize::new(next.from.get() - 1))
+        );
+    }
+    let text = fs::read_to_string(place.changes()).unwrap();
+    let whole = text
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'));
+    let mut acknowledged = 0;
+    for line in whole {
+        let (number, place) = line.trim_end().split_once(' ').unwrap();
+        let (number, place): (usize, u64) = (number.parse().unwrap(), place.parse().unwrap());
+        assert_eq!(keys[number].from.get(), place + 1, "change {number}");
+        acknowledged += 1;
+    }
+    assert!(acknowledged > 0, "no change was acknowledged");
+    eprintln!(
+        "{} changes of the checkpoint key, {acknowledged} of them acknowledged: each whole, in one order",
+        keys.len() - 1
+    );
+    ledger.close().await;
 }
 
 /// Lets a last sequencer finish, and compares the whole ledger with everything that was promised.
