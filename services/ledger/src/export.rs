@@ -1,6 +1,7 @@
 //! Reading all entries that meet a filter, page by page, under one checkpoint.
 
 use provenance::{Digest, Envelope, LeafIndex, SignedCheckpoint, TreeSize};
+use tokio::task::JoinSet;
 
 use crate::connect::Ledger;
 use crate::entries::{EntryRow, digest, leaf_index_of, to_i64};
@@ -30,16 +31,39 @@ impl TryFrom<EntryRow> for WalkedEntry {
     }
 }
 
-/// A walk over all entries that meet a filter, oldest first. It holds one page at a time, and entries
-/// that are recorded after its beginning are not in it: the same filter under the same checkpoint
-/// always gives the same entries.
+/// A walk over all entries that meet a filter, oldest first. It holds two pages at a time, the one that
+/// was handed out and the one after it, which is read meanwhile. Entries that are recorded after its
+/// beginning are not in it: the same filter under the same checkpoint always gives the same entries.
 #[derive(Debug)]
 pub struct EntryWalk {
+    reader: Reader,
+    checkpoint: SignedCheckpoint,
+    /// The page that is being read; ends with the walk.
+    ahead: JoinSet<Result<Vec<WalkedEntry>, LedgerError>>,
+    /// Where that page begins.
+    after: Option<LeafIndex>,
+}
+
+/// What reads a page.
+#[derive(Clone, Debug)]
+struct Reader {
     ledger: Ledger,
     filter: EntryFilter,
-    checkpoint: SignedCheckpoint,
-    after: Option<LeafIndex>,
-    ended: bool,
+    tree_size: i64,
+}
+
+impl Reader {
+    /// The entries after a place, at most [`PAGE_ENTRIES_MAX`].
+    async fn page(self, after: Option<LeafIndex>) -> Result<Vec<WalkedEntry>, LedgerError> {
+        let range = Range::new(Order::Ascending, after, self.tree_size)?;
+        let range = self.ledger.signed_range(&self.filter, range).await?;
+        let limit = i64::from(PAGE_ENTRIES_MAX);
+        let rows = self
+            .ledger
+            .matching_rows(&self.filter, &range, limit)
+            .await?;
+        rows.into_iter().map(WalkedEntry::try_from).collect()
+    }
 }
 
 impl Ledger {
@@ -64,12 +88,18 @@ impl Ledger {
             order: Order::Ascending,
             ..filter
         };
-        Ok(EntryWalk {
+        let reader = Reader {
             ledger: self.clone(),
             filter,
+            tree_size: to_i64(checkpoint.unverified().tree_size.get(), "tree size")?,
+        };
+        let mut ahead = JoinSet::new();
+        ahead.spawn(reader.clone().page(None));
+        Ok(EntryWalk {
+            reader,
             checkpoint,
+            ahead,
             after: None,
-            ended: false,
         })
     }
 }
@@ -85,21 +115,23 @@ impl EntryWalk {
     /// # Errors
     /// When the database fails or is damaged.
     pub async fn next_page(&mut self) -> Result<Vec<WalkedEntry>, LedgerError> {
-        if self.ended {
+        let Some(read) = self.ahead.join_next().await else {
             return Ok(Vec::new());
+        };
+        let page = match read.expect("reading a page does not panic") {
+            Ok(page) => page,
+            Err(error) => {
+                // The walk stands where it stood.
+                self.ahead.spawn(self.reader.clone().page(self.after));
+                return Err(error);
+            }
+        };
+        if let Some(last) = page.last()
+            && page.len() == PAGE_ENTRIES_MAX as usize
+        {
+            self.after = Some(last.leaf_index);
+            self.ahead.spawn(self.reader.clone().page(self.after));
         }
-        let tree_size = to_i64(self.checkpoint.unverified().tree_size.get(), "tree size")?;
-        let range = Range::new(Order::Ascending, self.after, tree_size)?;
-        let range = self.ledger.signed_range(&self.filter, range).await?;
-        let limit = i64::from(PAGE_ENTRIES_MAX);
-        let rows = self
-            .ledger
-            .matching_rows(&self.filter, &range, limit)
-            .await?;
-        self.ended = rows.len() < PAGE_ENTRIES_MAX as usize;
-        if let Some(last) = rows.last() {
-            self.after = Some(leaf_index_of(last.leaf_index)?);
-        }
-        rows.into_iter().map(WalkedEntry::try_from).collect()
+        Ok(page)
     }
 }
