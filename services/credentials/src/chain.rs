@@ -131,6 +131,19 @@ impl CertificateChain {
     }
 }
 
+/// Whether the chain of a manifest that was read, in PEM, was issued by authorities alone. The C2PA library verifies
+/// the signatures up to an anchor, and asks neither whether who issued a certificate is an authority nor its name.
+pub(crate) fn is_by_authorities(pem: &str) -> bool {
+    let Ok(certificates) = certificates(pem) else {
+        return false;
+    };
+    let parsed = certificates.iter().enumerate();
+    let parsed = parsed.map(|(index, der)| parse(index, der));
+    parsed
+        .collect::<Result<Vec<_>, _>>()
+        .is_ok_and(|chain| profile::is_by_authorities(&chain))
+}
+
 /// The certificates of a PEM text in DER; other blocks are refused.
 fn certificates(pem: &str) -> Result<Vec<Vec<u8>>, CredentialsError> {
     let refused = |cause: String| CredentialsError::ChainText { cause };

@@ -189,6 +189,32 @@ pub(crate) fn check_issuer(issuer: &X509Certificate<'_>, now_s: i64) -> Result<(
     Ok(())
 }
 
+/// Whether a certificate may issue others: that its extensions say so, as RFC 5280, section 6.1.4 (k) and (n), asks.
+pub(crate) fn is_authority(certificate: &X509Certificate<'_>) -> bool {
+    let may_sign = match certificate.key_usage() {
+        Ok(Some(usage)) => usage.value.key_cert_sign(),
+        Ok(None) => true,
+        Err(_) => false,
+    };
+    certificate.is_ca() && may_sign
+}
+
+/// Whether a chain, the signing certificate first, was issued by authorities: each certificate names the next one as its
+/// issuer, which is an authority that may have as many others below it (RFC 5280, section 6.1.4). That the keys signed is
+/// verified elsewhere.
+pub(crate) fn is_by_authorities(chain: &[X509Certificate<'_>]) -> bool {
+    chain.windows(2).enumerate().all(|(below, pair)| {
+        let (certificate, issuer) = (&pair[0], &pair[1]);
+        let below_max = match issuer.basic_constraints() {
+            Ok(Some(constraints)) => constraints.value.path_len_constraint,
+            Ok(None) | Err(_) => None,
+        };
+        certificate.issuer() == issuer.subject()
+            && is_authority(issuer)
+            && below_max.is_none_or(|most| below <= most as usize)
+    })
+}
+
 /// Checks that a certificate is issued by the next one.
 pub(crate) fn check_link(
     certificate: &X509Certificate<'_>,

@@ -5,7 +5,9 @@
 
 use std::io::Cursor;
 
-use c2pa::validation_results::validation_codes::TIMESTAMP_VALIDATED;
+use c2pa::validation_results::validation_codes::{
+    SIGNING_CREDENTIAL_UNTRUSTED, TIMESTAMP_VALIDATED,
+};
 use c2pa::{Builder, Context, Manifest, Reader, ValidationState, jumbf_io};
 use media::Format;
 use serde::{Deserialize, Serialize};
@@ -13,7 +15,7 @@ use serde_json::Value;
 
 use crate::boxes::{self, BoxCaps, BrokenCap};
 use crate::statement::{self, Ingredient};
-use crate::{CredentialsError, settings};
+use crate::{CredentialsError, chain, settings};
 
 /// Validation codes that are reported of one manifest.
 const CODES_MAX: usize = 16;
@@ -232,8 +234,13 @@ fn unreadable(error: &c2pa::Error) -> Reading {
 }
 
 fn summary(reader: &Reader) -> Reading {
+    let active = reader.active_manifest();
+    let is_by_authorities = active
+        .and_then(Manifest::signature_info)
+        .is_some_and(|info| chain::is_by_authorities(info.cert_chain()));
     let state = match reader.validation_state() {
-        ValidationState::Trusted => State::Trusted,
+        ValidationState::Trusted if is_by_authorities => State::Trusted,
+        ValidationState::Trusted => State::Valid,
         ValidationState::Valid => State::Valid,
         ValidationState::Invalid => State::Invalid,
     };
@@ -245,7 +252,10 @@ fn summary(reader: &Reader) -> Reading {
             codes.push(code);
         }
     }
-    let active = reader.active_manifest();
+    if reader.validation_state() == ValidationState::Trusted && !is_by_authorities {
+        codes.truncate(CODES_MAX - 1);
+        codes.insert(0, SIGNING_CREDENTIAL_UNTRUSTED.to_owned());
+    }
     let holds = state != State::Invalid;
     Reading {
         state,

@@ -245,7 +245,7 @@ impl TimeStampReply {
             let issuer = |der| {
                 let issuer = parse_certificate(der).ok()?;
                 let issued = profile::check_link(&current, &issuer).is_ok();
-                (issued && is_authority(&issuer)).then_some(issuer)
+                (issued && profile::is_authority(&issuer)).then_some(issuer)
             };
             if anchors.0.iter().any(|der| issuer(der).is_some()) {
                 return true;
@@ -279,15 +279,6 @@ fn is_for_stamps_alone(certificate: &X509Certificate<'_>) -> bool {
         Err(_) => false,
     };
     is_critical && named.time_stamping && !others && may_sign
-}
-
-fn is_authority(certificate: &X509Certificate<'_>) -> bool {
-    let may_sign = match certificate.key_usage() {
-        Ok(Some(usage)) => usage.value.key_cert_sign(),
-        Ok(None) => true,
-        Err(_) => false,
-    };
-    certificate.is_ca() && may_sign
 }
 
 fn is_valid_at(certificate: &X509Certificate<'_>, time_s: i64) -> bool {
