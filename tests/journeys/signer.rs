@@ -120,7 +120,9 @@ fn a_service_with_its_keys_in_a_signer_loses_nothing_when_the_signer_is_killed()
     let signer = Signer::start(folder.path());
     let again = client.generate(&order(2)).expect_ok();
     client.score_png(&picture).expect_ok();
+    let started = std::time::Instant::now();
     while client.get("/healthz").expect_ok()["signer"] != answers {
+        assert!(started.elapsed().as_secs() < 30, "nobody sees the signer");
         std::thread::yield_now();
     }
     let keys = std::fs::read_to_string(state.join("retrace.pub")).unwrap();
