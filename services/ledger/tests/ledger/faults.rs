@@ -302,22 +302,28 @@ fn promises(place: &Place) -> (BTreeMap<usize, LeafIndex>, BTreeSet<String>) {
 #[tokio::test]
 async fn kills_at_random_points_lose_nothing() {
     let kills = from_environment("RETRACE_FAULT_KILLS", KILLS);
-    kill_at_random_points(kills, false).await;
+    kill_at_random_points(fault_seed(), kills, false).await;
 }
 
 #[tokio::test]
 async fn kills_in_the_middle_of_changes_of_the_checkpoint_key_lose_nothing_and_halve_no_change() {
     // A log holds so many changes only, so that there are several.
     let mut kills = from_environment("RETRACE_FAULT_KILLS", KILLS).div_ceil(5);
+    // Each log has other random points.
+    let mut seed = fault_seed();
     while kills > 0 {
         let of_this_log = kills.min(KILLS_OF_A_LOG);
-        kill_at_random_points(of_this_log, true).await;
+        kill_at_random_points(seed, of_this_log, true).await;
         kills -= of_this_log;
+        seed = seed.wrapping_add(1);
     }
 }
 
-async fn kill_at_random_points(kills: u64, changes_keys: bool) {
-    let seed = from_environment("RETRACE_FAULT_SEED", 1);
+fn fault_seed() -> u64 {
+    from_environment("RETRACE_FAULT_SEED", 1)
+}
+
+async fn kill_at_random_points(seed: u64, kills: u64, changes_keys: bool) {
     let mut random = Random::new(seed);
     let folder = temporary_folder();
     let place = Place {
